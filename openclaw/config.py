@@ -1,0 +1,121 @@
+"""Every limit and every duration, in one place. Units stand last in the name.
+
+`Settings` is what the pure core is given; the bounds below it are what the shell around it enforces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PROTOCOL_VERSION = 1
+PORT = 27460
+INTRO_OFFSET = 1
+BULK_OFFSET = 2
+SERVICE_TYPE = "_openclaw-mesh._tcp.local."
+ENV_PREFIX = "OPENCLAW_MESH_"
+
+# What one packet may weigh, on each port.
+MESSAGE_BYTES_MAX = 1 << 20
+INTRO_BYTES_MAX = 8 << 10
+BULK_CHUNK_BYTES = 256 << 10
+BULK_CREDIT_CHUNKS = 8
+CONTROL_FRAME_BYTES_MAX = 16 << 20
+EXECUTOR_FRAME_BYTES_MAX = 16 << 20
+
+# How many of anything.
+PEERS_MAX = 1000
+HIGH_WATER_MARK = 1000
+INBOX_BATCH_MAX = 512
+DRAIN_MESSAGES_MAX = 256
+EVENTS_KEPT_MAX = 2000
+WATCHERS_MAX = 4096
+ROSTER_RECORDS_MAX = 10_000
+
+# What one task may weigh.
+ARGV_BYTES_MAX = 128 << 10
+ENV_BYTES_MAX = 128 << 10
+PAYLOAD_BYTES_MAX = 512 << 10
+INLINE_OUTPUT_BYTES_MAX = 16 << 10
+OUTPUT_KEPT_BYTES_MAX = 64 << 20
+FILE_BYTES_MAX = 10 << 30
+SUBMIT_BATCH_MAX = 256
+
+# The store.
+MAP_BYTES_MIN = 64 << 20
+MAP_BYTES_MAX = 64 << 30
+DISK_FREE_BYTES_MIN = 64 << 20
+
+INVITE_HOURS = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the pure core is given. Durations are seconds on the node's own monotonic clock."""
+
+    # Failure detection: SWIM with Lifeguard.
+    probe_every_s: float = 0.5
+    probe_timeout_s: float = 0.25
+    indirect_probes: int = 3
+    indirect_timeout_s: float = 0.25
+    suspect_s_min: float = 0.8
+    suspect_s_max: float = 6.0
+    refused_confirm_s: float = 0.15
+    resume_gap_s_min: float = 2.0
+    resume_quiet_s: float = 2.5
+    health_score_max: int = 8
+    dead_probe_every_s: float = 5.0
+    forget_left_s: float = 24 * 3600.0
+
+    # Dissemination.
+    rumour_fanout: int = 4
+    rumours_per_message_max: int = 16
+    rumour_sends_factor: int = 3
+    beat_every_s: float = 1.0
+    beats_per_second_mesh_max: float = 10.0
+    beats_relayed_max: int = 3
+    exchange_every_s: float = 5.0
+    digest_entries_max: int = 2000
+
+    # Election: Bully, with turns.
+    patience_s: float = 0.3
+    rank_step_s: float = 0.15
+    answer_s: float = 0.2
+    announce_s: float = 0.6
+    rotation_s: float = 600.0
+    offer_s: float = 2.0
+    coordinator_every_s: float = 5.0
+
+    # Scheduling.
+    demand_every_s: float = 2.0
+    demand_rows_max: int = 1024
+    grant_ttl_s: float = 10.0
+    grants_per_message_max: int = 512
+    ahead_per_slot_max: int = 40
+    ahead_runtime_s_max: float = 1.0
+    turnaround_s_min: float = 0.03
+    report_every_s: float = 1.0
+    report_gap_s_min: float = 0.01
+    gather_s: float = 0.5
+    leaderless_after_s: float = 1.0
+
+    # Owner and worker.
+    queued_max: int = 500_000
+    assign_tasks_max: int = 256
+    assign_bytes_max: int = 256 << 10
+    ask_after_s: float = 1.0
+    ask_every_s: float = 5.0
+    outcome_resend_s: float = 1.0
+    outcomes_per_message_max: int = 64
+    rerun_grace_s_max: float = 60.0
+    rerun_grace_factor: float = 0.1
+    keep_restart_grace_s: float = 60.0
+    deaths_max: int = 3
+    retry_backoff_s: float = 0.5
+    retry_backoff_s_max: float = 60.0
+    kill_grace_s: float = 5.0
+    stop_grace_s: float = 10.0
+    fences_max: int = 200_000
+    story_moves_max: int = 64
+    settle_s: float = 0.5
+
+    events_per_instant_max: int = 10_000

@@ -1,0 +1,323 @@
+"""The core's one door: events in, effects out.
+
+`handle(event, now) -> [effects]`, and `next_deadline()` says when to call again with `Tick`. `now` is
+monotonic seconds that also count sleep; it is never on the wire. Chance comes from a named stream.
+
+**Store precedes Send.** The runtime commits all `Store`s of a batch as one transaction and only then performs
+the other effects, in order (`messages.EARLY` lists the exceptions). A crash may cut the effects anywhere.
+
+`Note`s are what machines tell each other and the people who watch: `node` routes them to its other machines,
+then hands them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableSequence, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from openclaw.ids import Epoch, Incarnation, NodeId, TaskId, Token
+from openclaw.messages import AnyMessage, Status
+from openclaw.records import Exit, Held, Member, Meta, Metrics, Record, State, Submission, Table
+
+T = TypeVar("T")
+
+
+class Rng(Protocol):
+    """The part of `random.Random` that the core uses; always a stream of its own."""
+
+    def random(self) -> float: ...
+    def choice(self, population: Sequence[T], /) -> T: ...
+    def sample(self, population: Sequence[T], k: int) -> list[T]: ...
+    def shuffle(self, population: MutableSequence[T], /) -> None: ...
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first event. `wall_offset_s` added to `now` gives UTC seconds, for people."""
+
+    meta: Meta
+    wall_offset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    message: AnyMessage
+    sender: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class WallClock:
+    wall_offset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFound:
+    """A hint that `node` may be reachable: discovery, a seed, an address on disk."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """Our connection to `peer` broke. `refused`: its machine answered a fresh dial with "nobody here"."""
+
+    peer: NodeId
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """This node did not run for `gap_s`: it slept, or was stopped."""
+
+    gap_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RosterChanged:
+    members: Mapping[NodeId, Member]
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MetaChanged:
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    metrics: Metrics
+    lag_s: float = 0.0  # how late the event loop ran, at worst, since the last reading
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    tasks: tuple[Submission, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    tasks: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """A clean stop. `keep`: the executor and what it runs stay, we are back soon."""
+
+    keep: bool
+    grace_s: float
+    leave: bool = True  # tell the others that we left, so that nobody has to find out
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorUp:
+    """The executor answers, and this is all that it holds."""
+
+    held: tuple[Held, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorDown:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStarted:
+    task: TaskId
+    token: Token
+    started: float  # wall clock
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExited:
+    task: TaskId
+    token: Token
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The outputs of `task` are at its owner now, or (`ok` false) cannot be had for the moment."""
+
+    task: TaskId
+    token: Token
+    ok: bool
+
+
+Event = (
+    Started | Received | Tick | WallClock | PeerFound | LinkUp | LinkDown | Resumed | RosterChanged
+    | MetaChanged | Measured | Submitted | CancelAsked | DrainAsked | StopAsked | ExecutorUp | ExecutorDown
+    | ProcessStarted | ProcessExited | Fetched
+)  # fmt: skip
+
+
+# --- effects -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    to: NodeId
+    message: AnyMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Put `value` under `key`, or delete the row when `value` is None."""
+
+    table: Table
+    key: str
+    value: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Stage the inputs from `owner`, then start. Answered by `ProcessStarted` and `ProcessExited`."""
+
+    task: TaskId
+    token: Token
+    owner: NodeId
+    payload: bytes
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    task: TaskId
+    token: Token
+    reason: str
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The owner has all of it: the scratch directory and the exit record may go."""
+
+    task: TaskId
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Pull the outputs of `task` from `worker`. Answered by `Fetched`."""
+
+    task: TaskId
+    token: Token
+    worker: NodeId
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A clean stop is done: the process may end once this batch has left. `keep` spares the executor."""
+
+    keep: bool
+
+
+# --- notes: effects that other machines and people hear about ------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChanged:
+    node: NodeId
+    status: Status
+    incarnation: Incarnation
+    back_soon: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MetaLearned:
+    node: NodeId
+    version: int
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderSeen:
+    """A peer says that it follows `epoch`."""
+
+    peer: NodeId
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderChanged:
+    """Whom this node follows now; `epoch` is None while nobody leads."""
+
+    epoch: Epoch | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RosterDiffers:
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Peers have told us what they know of our own past (or there are none): we may dispatch and stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """These tasks are in this batch's transaction: once it is committed they may be promised."""
+
+    tasks: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMoved:
+    """A task that this node owns is in a new state."""
+
+    task: TaskId
+    state: State
+    worker: NodeId
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An attempt that was superseded turns out to have run too."""
+
+    task: TaskId
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class LoadChanged:
+    """The worker on this node: running and waiting now, for the next heartbeat."""
+
+    running: int
+    queued: int
+
+
+Note = (
+    MemberChanged | MetaLearned | LeaderSeen | LeaderChanged | RosterDiffers | Settled | Accepted | TaskMoved
+    | Duplicate | LoadChanged
+)  # fmt: skip
+Effect = Send | Store | Run | Kill | Forget | Fetch | Stopped | Note
+
+
+class Machine(Protocol):
+    """One of the state machines that make up a node. A machine is given notes as events too."""
+
+    def handle(self, event: Event | Note, now: float) -> list[Effect]: ...
+
+    def next_deadline(self) -> float | None: ...

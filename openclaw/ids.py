@@ -1,0 +1,80 @@
+"""The names of things: nodes, tasks, and the four counters that order what happens to them.
+
+Four counters, four meanings, never mixed:
+
+* `Incarnation` orders what a node says about itself. Only its owner raises it, and stores it first.
+* the heartbeat counts beats within an incarnation and never reaches a disk.
+* the metadata version orders what a node publishes (addresses, skills, labels).
+* `Epoch` orders leaders. Naming the claimant makes every epoch unique by construction.
+
+`Token` orders the attempts of one task. It is minted by the task's owner alone, so that leaders who
+disagree can overload a worker but never start an attempt twice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NewType
+
+NodeId = NewType("NodeId", str)
+"""16 characters of base32: the hash of a node's two public keys."""
+
+TaskId = NewType("TaskId", str)
+"""`OWNER-BOOTSEQ`: the owner's id, then what is unique at the owner across all of its restarts."""
+
+NODE_ID_CHARS = 16
+SHORT_CHARS = 8
+BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+class Incarnation(NamedTuple):
+    """How often a node has vouched for itself (`counter`), and during which of its starts (`boot`).
+
+    Raising the counter refutes an accusation; a new boot means that what ran in the node's own memory is gone.
+    """
+
+    counter: int
+    boot: str
+
+
+class Epoch(NamedTuple):
+    """A leader's term. Ordered by term, then by node, so any two differ and compare."""
+
+    term: int
+    node: NodeId
+
+
+class Token(NamedTuple):
+    """The right to start one attempt: compared in order, highest wins.
+
+    `takeover` counts owners (a guardian that takes over raises it), `owner` breaks ties between two that
+    took over at once, `incarnation` is the owner's count, `attempt` counts from 1.
+    """
+
+    takeover: int
+    owner: NodeId
+    incarnation: int
+    attempt: int
+
+
+NOBODY = NodeId("")
+NO_EPOCH = Epoch(0, NOBODY)
+
+
+def mint_task_id(owner: NodeId, boot: str, sequence: int) -> TaskId:
+    """The id of the owner's task number `sequence` since the start named `boot`."""
+    digits = ""
+    while sequence:
+        sequence, digit = divmod(sequence, 32)
+        digits = BASE32[digit] + digits
+    return TaskId(f"{owner}-{boot}{digits or BASE32[0]}")
+
+
+def owner_of(task: TaskId) -> NodeId:
+    """The node that minted `task`: whom to ask about it first."""
+    return NodeId(task.partition("-")[0])
+
+
+def short(name: str) -> str:
+    """How an id is shown to people."""
+    head, dash, tail = name.partition("-")
+    return head[:SHORT_CHARS] + dash + tail

@@ -1,0 +1,288 @@
+"""What is kept on a node's disk and what its core remembers of itself: frozen, typed, no I/O.
+
+The structs are arrays on the wire and on disk, so a field may only ever be appended (with a default):
+yesterday's decoder skips what it does not know, tomorrow's fills in what is missing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta as Bound
+from msgspec import Struct
+
+from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
+
+Name = Annotated[str, Bound(max_length=128)]
+Text = Annotated[str, Bound(max_length=1024)]
+Count = Annotated[int, Bound(ge=0, lt=1 << 53)]
+Seconds = Annotated[float, Bound(ge=0, lt=1e12)]
+
+
+class Record(Struct, frozen=True, array_like=True):
+    """Base of everything stored or sent."""
+
+
+class Table(StrEnum):
+    """The tables of a node's store. Keys are strings."""
+
+    META = "meta"
+    TASKS = "tasks"
+    PROGRESS = "progress"
+    ATTEMPTS = "attempts"
+
+
+# --- tasks ---------------------------------------------------------------------------------------
+
+
+class Kind(StrEnum):
+    COMMAND = "command"
+    SKILL = "skill"
+    HANDLER = "handler"
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    PLACED = "placed"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+    @property
+    def final(self) -> bool:
+        return self in FINAL
+
+
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.LOST})
+
+
+class Needs(Record, frozen=True):
+    """What a task asks of the node that runs it. Equal needs are one class to the scheduler."""
+
+    kind: Kind = Kind.COMMAND
+    node: NodeId = NodeId("")
+    labels: tuple[tuple[Name, Name], ...] = ()
+    skills: tuple[Name, ...] = ()
+
+
+class InputFile(Record, frozen=True):
+    """A file that travels with the task by its content. `name` is relative to the scratch directory."""
+
+    name: Text
+    sha256: Name
+    size: Count
+
+
+class Payload(Record, frozen=True):
+    """What the worker's executor needs to start the task. Encoded once by the owner, then opaque."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str = ""
+    timeout_s: Seconds = 0.0
+    stdin: InputFile | None = None
+    inputs: tuple[InputFile, ...] = ()
+    outputs: tuple[Text, ...] = ()
+
+
+class Batch(Record, frozen=True):
+    """One signature over many submissions: the owner signs the hash of `leaves`, 16 bytes a task."""
+
+    signature: bytes
+    leaves: bytes
+
+
+class Submission(Record, frozen=True):
+    """A task as it was accepted. Written once, never changed."""
+
+    task: TaskId
+    needs: Needs
+    payload: bytes
+    batch: Batch
+    leaf: Count
+    submitted: float  # wall clock, UTC seconds
+    title: Text = ""  # what people see: the command line, shortened
+    name: Name = ""
+    job: Name = ""
+    priority: int = 0
+    retries: Count = 0
+    once: bool = False
+
+
+class Exit(Record, frozen=True):
+    """How an attempt ended, as its executor saw it.
+
+    `code` is the command's own, or 128+n for signal n. `ended_by` says who ended it, `error` why it never
+    started. Small outputs ride inline; `cut` is how many bytes the cap removed from the middle.
+    """
+
+    code: int
+    ended_by: str = ""  # "", "timeout", "cancel", "stop", "superseded", "stage" (inputs), "spawn", "orphaned"
+    error: Text = ""
+    started: float = 0.0
+    ended: float = 0.0
+    runtime_s: Seconds = 0.0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_size: Count = 0
+    stderr_size: Count = 0
+    stdout_cut: Count = 0
+    stderr_cut: Count = 0
+    outputs: tuple[InputFile, ...] = ()
+    stdout_head: Count = 0  # where the cut begins, when there is one
+    stderr_head: Count = 0
+
+    @property
+    def inline(self) -> bool:
+        """Whether the whole output is in this record and nothing must be fetched."""
+        return (
+            not self.outputs and len(self.stdout) == self.stdout_size and len(self.stderr) == self.stderr_size
+        )
+
+
+class Move(Record, frozen=True):
+    """One line of a task's story, in its owner's order."""
+
+    n: Count
+    at: float
+    state: State
+    node: NodeId = NodeId("")
+    reason: Text = ""
+
+
+class Progress(Record, frozen=True):
+    """How far a task has come: the part of its record that changes. Rewritten whole at each move."""
+
+    task: TaskId
+    state: State
+    attempt: Count = 0
+    token: Token | None = None
+    worker: NodeId = NodeId("")
+    worker_boot: Name = ""
+    epoch: Epoch = NO_EPOCH
+    started: float = 0.0
+    finished: float = 0.0
+    failures: Count = 0  # non-zero exits and timeouts, against `retries`
+    deaths: Count = 0  # workers that died while it ran
+    starts: Count = 0  # attempts that are known to have started
+    exit: Exit | None = None
+    error: Text = ""
+    story: tuple[Move, ...] = ()
+    fetched: bool = True  # outputs are at the owner
+    intent: bool = False  # `--once`: an assign may have left
+
+
+class Attempt(Record, frozen=True):
+    """A worker's own row: on disk before the attempt starts, gone when its owner has the outcome."""
+
+    task: TaskId
+    token: Token
+    owner: NodeId
+    exit: Exit | None = None
+
+
+# --- nodes ---------------------------------------------------------------------------------------
+
+
+class Policy(StrEnum):
+    """What a node lets others run on it. `commands` includes skills."""
+
+    COMMANDS = "commands"
+    SKILLS = "skills"
+    NONE = "none"
+
+
+class Tier(StrEnum):
+    """How good a leader a node would make, best first; a `no_lead` node never stands."""
+
+    ALWAYS_ON = "always_on"
+    MAINS = "mains"
+    BATTERY = "battery"
+    NO_LEAD = "no_lead"
+
+
+class SkillRow(Record, frozen=True):
+    """One skill as a node advertises it: never contents, never values of variables."""
+
+    name: Name
+    version: Name = ""
+    tree: Name = ""
+    category: Name = ""
+    eligible: bool = True
+    missing: tuple[Text, ...] = ()
+
+
+class Meta(Record, frozen=True):
+    """What a node publishes of itself, as one versioned blob: pulled by peers when its version is news."""
+
+    name: Name = ""
+    addresses: tuple[Name, ...] = ()  # "ip:port" of the mesh port, best first
+    hostname: Name = ""
+    platform: Name = ""
+    arch: Name = ""
+    tailscale: Name = ""
+    version: Name = ""
+    slots: Count = 1
+    policy: Policy = Policy.COMMANDS
+    tier: Tier = Tier.MAINS
+    labels: tuple[tuple[Name, Name], ...] = ()
+    skills: tuple[SkillRow, ...] = ()
+    draining: bool = False
+    bulk_port: Count = 0
+    intro_port: Count = 0
+
+
+class Metrics(Record, frozen=True):
+    """One reading of a machine, by its own node."""
+
+    cpu_percent: Seconds = 0.0
+    memory_percent: Seconds = 0.0
+    disk_percent: Seconds = 0.0
+
+
+class Counts(Record, frozen=True):
+    """How many of an owner's tasks are in each state."""
+
+    queued: Count = 0
+    placed: Count = 0
+    running: Count = 0
+    succeeded: Count = 0
+    failed: Count = 0
+    timed_out: Count = 0
+    cancelled: Count = 0
+    lost: Count = 0
+
+
+class Member(Record, frozen=True):
+    """A line of the roster, as far as the core needs it."""
+
+    node: NodeId
+    name: Name
+    capabilities: frozenset[str]
+    revoked: bool = False
+
+
+class Restored(Record, frozen=True):
+    """What a node finds on its own disk when it starts; all of it may be missing."""
+
+    incarnation: Count = 0
+    epoch: Epoch = NO_EPOCH
+    meta_version: Count = 0
+    counts: Counts = Counts()
+    submissions: tuple[Submission, ...] = ()  # of tasks that are not final, or not fetched yet
+    progress: tuple[Progress, ...] = ()  # the same tasks, same order
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Held(Record, frozen=True):
+    """What a node's executor knows of one attempt. `exit` is None while it runs."""
+
+    task: TaskId
+    token: Token
+    exit: Exit | None = None
