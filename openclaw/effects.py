@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from openclaw.ids import Epoch, Incarnation, NodeId, TaskId, Token
-from openclaw.messages import AnyMessage, Status
-from openclaw.records import Exit, Held, Member, Meta, Metrics, Record, State, Submission, Table
+from openclaw.messages import AnyMessage, DemandOf, GrantRow, Status
+from openclaw.records import Counts, Exit, Held, Member, Meta, Metrics, Record, State, Submission, Table
 
 T = TypeVar("T")
 
@@ -308,9 +308,55 @@ class LoadChanged:
     queued: int
 
 
+@dataclass(frozen=True, slots=True)
+class CountsChanged:
+    """The owner on this node: its tasks by state, for the next heartbeat."""
+
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedChanged:
+    """The leader on this node: places granted since it started, for the next heartbeat."""
+
+    granted: int
+
+
+@dataclass(frozen=True, slots=True)
+class IncarnationRaised:
+    """Our own incarnation as of the batch that stores it."""
+
+    incarnation: Incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class Cloned:
+    """Another live node speaks under our key, from another start: one of us is a copy."""
+
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferTurn:
+    """The election picked `to` for `term`: the leader machine adds what it knows and sends the `Offer`."""
+
+    to: NodeId
+    term: int
+    expires_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTaken:
+    """We lead under `epoch` by an accepted offer: start from what the predecessor knew."""
+
+    epoch: Epoch
+    demands: tuple[DemandOf, ...]
+    outstanding: tuple[GrantRow, ...]
+
+
 Note = (
     MemberChanged | MetaLearned | LeaderSeen | LeaderChanged | RosterDiffers | Settled | Accepted | TaskMoved
-    | Duplicate | LoadChanged
+    | Duplicate | LoadChanged | CountsChanged | GrantedChanged | IncarnationRaised | Cloned | OfferTurn | TurnTaken
 )  # fmt: skip
 Effect = Send | Store | Run | Kill | Forget | Fetch | Stopped | Note
 

@@ -29,7 +29,7 @@ BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 class Incarnation(NamedTuple):
     """How often a node has vouched for itself (`counter`), and during which of its starts (`boot`).
 
-    Raising the counter refutes an accusation; a new boot means that what ran in the node's own memory is gone.
+    Raising the counter refutes an accusation; a new boot means that what the node had in memory is gone.
     """
 
     counter: int

@@ -55,6 +55,7 @@ class Rumour(Record, frozen=True):
     status: Status
     meta_version: Count = 0
     accuser: NodeId = NodeId("")
+    back_soon: bool = False  # it stopped on purpose and kept its executor
 
 
 class Beat(Record, frozen=True):

@@ -286,3 +286,15 @@ class Held(Record, frozen=True):
     task: TaskId
     token: Token
     exit: Exit | None = None
+
+
+class Number(Record, frozen=True):
+    """A single counter in `Table.META`: "incarnation", "meta_version"."""
+
+    value: Count
+
+
+class EpochRow(Record, frozen=True):
+    """The highest epoch that this node has promised to respect, in `Table.META` under "epoch"."""
+
+    epoch: Epoch
