@@ -1,0 +1,67 @@
+"""What a node is started with, decided once by the command line and never asked again.
+
+`StartOptions` is the whole contract between `openclaw node start` and the runtime: every layer (flags,
+environment, configuration file, defaults) has been merged and checked before it exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from openclaw.cli.settings import Resolved, Value
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """How to start the node that lives in `state_dir`."""
+
+    state_dir: Path
+    join: str | None  # an `oc1_…` token
+    name: str
+    port: int  # 0 takes free ports
+    binds: tuple[str, ...]  # numeric addresses; none means every interface
+    seeds: tuple[str, ...]  # HOST:PORT
+    mdns: bool
+    tailscale: bool
+    lead: bool
+    slots: int | None  # None means one a core
+    labels: tuple[tuple[str, str], ...]
+    policy: str  # "commands", "skills" or "none"
+    skills_dirs: tuple[Path, ...]
+    json: bool
+
+
+def start_options(
+    state_dir: Path, settings: Mapping[str, Resolved], *, join: str | None = None, json: bool = False
+) -> StartOptions:
+    """The options that `settings.resolve` came to, in their final types."""
+    slots = settings["slots"].value
+    return StartOptions(
+        state_dir=state_dir,
+        join=join,
+        name=str(settings["name"].value),
+        port=int(str(settings["port"].value)),
+        binds=_many(settings["bind"].value),
+        seeds=_many(settings["seed"].value),
+        mdns=bool(settings["mdns"].value),
+        tailscale=bool(settings["tailscale"].value),
+        lead=bool(settings["lead"].value),
+        slots=None if slots is None else int(str(slots)),
+        labels=tuple(_pair(label) for label in _many(settings["label"].value)),
+        policy=str(settings["policy"].value),
+        skills_dirs=tuple(
+            Path(folder).expanduser().absolute() for folder in _many(settings["skills_dir"].value)
+        ),
+        json=json,
+    )
+
+
+def _many(value: Value) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else ()
+
+
+def _pair(label: str) -> tuple[str, str]:
+    key, _, value = label.partition("=")
+    return key, value
