@@ -1,0 +1,1 @@
+"""Running commands: the executor process, and the node's link to it."""
