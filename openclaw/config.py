@@ -45,7 +45,31 @@ MAP_BYTES_MIN = 64 << 20
 MAP_BYTES_MAX = 64 << 30
 DISK_FREE_BYTES_MIN = 64 << 20
 
+# Connections.
+OPEN_FILES = 8192
+SOCKETS_MAX = 4096
+ADDRESSES_PER_PEER_MAX = 16
+DIALS_AT_ONCE_MAX = 64
+LINK_QUEUE_MAX = 64
+LINK_IDLE_S = 600.0
+INTRO_HIGH_WATER_MARK = 4
+INTRO_PER_S = 20.0
+INTRO_PER_ADDRESS_S = 5.0
+INTRO_BURST = 20.0
+INTRO_ADDRESSES_MAX = 1024
+BULK_HIGH_WATER_MARK = 64
+BULK_SERVES_MAX = 256
+
 INVITE_HOURS = 24.0
+
+# The command line.
+ANSWER_S_MAX = 60.0  # a short answer of the node on this machine
+START_S_MAX = 90.0
+WAIT_IDS_MAX = 1000
+MAP_CHUNKS_MAX = 16  # of SUBMIT_BATCH_MAX tasks, under way at once
+MAP_HELD_BYTES_MAX = 64 << 20  # results that are done before their turn
+MAP_LINE_BYTES_MAX = 64 << 10
+LOG_TAIL_LINES = 200
 
 # Discovery: hints, so it may take its time and must stay cheap.
 TXT_BYTES_MAX = 200
