@@ -1,0 +1,161 @@
+"""One node: the machines composed, and nothing else.
+
+An event goes to the machines that understand it, in a fixed order; their notes go to the others as events of the
+same instant; what a node sends to itself never leaves it. So one call of `handle` yields one transaction's worth of
+stores and, after them, everything that may leave once those are on disk.
+
+Pure: no clock, no chance of its own. The simulator drives this very class.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, get_args
+
+from openclaw.config import Settings
+from openclaw.effects import (
+    CancelAsked,
+    DrainAsked,
+    Effect,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    Fetched,
+    LinkDown,
+    LinkUp,
+    Machine,
+    Measured,
+    Note,
+    PeerFound,
+    ProcessExited,
+    ProcessStarted,
+    Received,
+    Resumed,
+    Rng,
+    Send,
+    Submitted,
+    Tick,
+)
+from openclaw.election.bully import Bully
+from openclaw.exec.leader import Leader
+from openclaw.exec.owner import Owner
+from openclaw.exec.worker import Worker
+from openclaw.gossip.membership import Membership
+from openclaw.ids import NodeId
+from openclaw.messages import (
+    ElectionMessage,
+    GossipMessage,
+    LeaderMessage,
+    OwnerMessage,
+    WorkerMessage,
+)
+from openclaw.records import Restored
+
+NOTES: Final = get_args(Note)
+
+
+class Node:
+    """The machines of one node behind the one door (`effects.Machine`)."""
+
+    def __init__(
+        self, me: NodeId, boot: str, settings: Settings, rng_for: Callable[[str], Rng], restored: Restored
+    ) -> None:
+        self.me, self.boot = me, boot
+        self._settings = settings
+        self.membership = Membership(
+            me, boot, settings, rng_for("membership"), restored.incarnation, restored.meta_version
+        )
+        self.election = Bully(me, settings, rng_for("election"), restored.epoch)
+        self.leader = Leader(me, settings, rng_for("leader"))
+        self.owner = Owner(me, boot, settings, rng_for("owner"), restored)
+        self.worker = Worker(me, boot, settings, rng_for("worker"), restored)
+        self._machines: tuple[Machine, ...] = (
+            self.membership,
+            self.election,
+            self.leader,
+            self.owner,
+            self.worker,
+        )
+        self._by_message = self._message_routes()
+        self._by_event = self._event_routes()
+        self._due: float | None = None
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """All effects of one event and of the notes and messages to ourselves that it caused.
+
+        A node that comes to its senses much later than it meant to has slept, or was stopped: its machines
+        hear of that before anything else.
+        """
+        queue: deque[Event | Note] = deque()
+        if self._due is not None and now - self._due > self._settings.resume_gap_s_min:
+            queue.append(Resumed(now - self._due))
+        queue.append(event)
+        effects: list[Effect] = []
+        for _ in range(self._settings.events_per_instant_max):
+            if not queue:
+                break
+            self._step(queue, effects, now)
+        else:
+            raise AssertionError(f"livelock: {queue[0]} and {len(queue) - 1} more at one instant")
+        self._due = self._earliest()
+        return effects
+
+    def next_deadline(self) -> float | None:
+        return self._due
+
+    def _step(self, queue: deque[Event | Note], effects: list[Effect], now: float) -> None:
+        event = queue.popleft()
+        for machine in self._route(event, now):
+            for effect in machine.handle(event, now):
+                if isinstance(effect, Send) and effect.to == self.me:
+                    queue.append(Received(effect.message, self.me))
+                    continue
+                effects.append(effect)
+                if isinstance(effect, NOTES):
+                    queue.append(effect)
+
+    def _route(self, event: Event | Note, now: float) -> tuple[Machine, ...]:
+        match event:
+            case Received(message=message):
+                return self._by_message.get(type(message), ())
+            case Tick():
+                return tuple(
+                    machine
+                    for machine in self._machines
+                    if (due := machine.next_deadline()) is not None and due <= now
+                )
+            case _:
+                return self._by_event.get(type(event), self._machines)
+
+    def _earliest(self) -> float | None:
+        return min(
+            (due for machine in self._machines if (due := machine.next_deadline()) is not None), default=None
+        )
+
+    def _message_routes(self) -> dict[type, tuple[Machine, ...]]:
+        rooms: tuple[tuple[Machine, object], ...] = (
+            (self.membership, GossipMessage),
+            (self.election, ElectionMessage),
+            (self.leader, LeaderMessage),
+            (self.owner, OwnerMessage),
+            (self.worker, WorkerMessage),
+        )
+        return {message: (machine,) for machine, union in rooms for message in get_args(union)}
+
+    def _event_routes(self) -> dict[type, tuple[Machine, ...]]:
+        """What only one machine cares about; anything else is offered to all of them."""
+        return {
+            PeerFound: (self.membership,),
+            LinkUp: (self.membership,),
+            LinkDown: (self.membership,),
+            Measured: (self.membership,),
+            Submitted: (self.owner,),
+            CancelAsked: (self.owner,),
+            Fetched: (self.owner,),
+            DrainAsked: (self.worker,),
+            ExecutorUp: (self.worker,),
+            ExecutorDown: (self.worker,),
+            ProcessStarted: (self.worker,),
+            ProcessExited: (self.worker,),
+        }

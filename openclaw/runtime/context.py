@@ -1,0 +1,66 @@
+"""What the services of one running node share: its parts, by name, and nothing that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openclaw.cli.options import StartOptions
+from openclaw.config import Settings
+from openclaw.effects import Event
+from openclaw.files import Files
+from openclaw.ids import NodeId, short
+from openclaw.messages import AnyMessage
+from openclaw.node import Node
+from openclaw.runtime.feed import Feed, Moves
+from openclaw.store import Store
+from openclaw.trust.keys import NodeKeys
+from openclaw.trust.mesh import Mesh
+
+if TYPE_CHECKING:
+    from openclaw.executor.link import ExecutorLink
+    from openclaw.runtime.queries import Queries
+    from openclaw.transport.bulk import Bulk
+    from openclaw.transport.mesh import MeshTransport
+
+
+@dataclass(slots=True)
+class Context:
+    """Filled in start-up order by `runtime.app`; a part is used only after it was started."""
+
+    options: StartOptions
+    settings: Settings
+    state_dir: Path
+    keys: NodeKeys
+    boot: str
+    store: Store
+    files: Files
+    mesh: Mesh
+    node: Node
+    now: Callable[[], float]
+    wall_offset_s: float
+    post: Callable[[Event], None] = field(init=False)
+    send: Callable[[NodeId, AnyMessage], bool] = field(init=False)
+    transport: MeshTransport = field(init=False)
+    bulk: Bulk = field(init=False)
+    link: ExecutorLink = field(init=False)
+    queries: Queries = field(init=False)
+    feed: Feed = field(default_factory=Feed)
+    moves: Moves = field(default_factory=Moves)
+    warnings: list[str] = field(default_factory=list)
+    incompatible: set[NodeId] = field(default_factory=set)  # members that speak another version
+
+    @property
+    def me(self) -> NodeId:
+        return self.keys.node_id
+
+    def wall(self) -> float:
+        """UTC seconds, for people."""
+        return self.now() + self.wall_offset_s
+
+    def name_of(self, node: NodeId) -> str:
+        """The label that people gave the node, or the beginning of its id."""
+        member = self.mesh.roster.members().get(node)
+        return member.name if member is not None and member.name else short(node)

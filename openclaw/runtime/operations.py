@@ -1,0 +1,224 @@
+"""What the control socket can be asked: each operation in a few lines over the services that do the work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from openclaw.effects import DrainAsked
+from openclaw.errors import MeshError
+from openclaw.ids import TaskId
+from openclaw.records import State
+from openclaw.runtime.attach import Attachment
+from openclaw.runtime.context import Context
+from openclaw.runtime.control import Emit, Frame, Operation
+from openclaw.runtime.docs import exit_code
+from openclaw.runtime.peers import Peers
+from openclaw.runtime.submit import Submissions, parse_requests
+from openclaw.runtime.tasks import Tasks, outcome_row
+from openclaw.runtime.views import Views
+
+WAITED_MAX = 1000
+LISTED_DEFAULT = 50
+WATCH_EVERY_S = 1.0
+
+
+class Operations:
+    """`table()` is what `Control` serves. `stop(keep, grace_s)` begins a clean stop of the node."""
+
+    def __init__(
+        self,
+        context: Context,
+        submissions: Submissions,
+        tasks: Tasks,
+        peers: Peers,
+        stop: Callable[[bool, float | None, bool], None],
+    ) -> None:
+        self._context, self._submissions, self._tasks, self._peers = context, submissions, tasks, peers
+        self._views = Views(context)
+        self._stop = stop
+
+    def table(self) -> dict[str, Operation]:
+        return {
+            "hello": self._hello,
+            "nodes": self._nodes,
+            "status": self._status,
+            "leader": self._leader,
+            "events": self._events,
+            "submit": self._submit,
+            "run": self._run,
+            "attach": self._attach,
+            "task_logs": self._logs,
+            "wait": self._wait,
+            "tasks": self._list,
+            "task_show": self._show,
+            "cancel": self._cancel,
+            "output_path": self._output_path,
+            "node_invite": self._invite,
+            "node_status": self._node_status,
+            "node_drain": self._drain,
+            "node_resume": self._resume,
+            "node_stop": self._node_stop,
+            "node_leave": self._leave,
+        }
+
+    # --- the mesh --------------------------------------------------------------------------------
+
+    async def _hello(self, _request: Frame, _emit: Emit) -> Frame:
+        return self._views.hello()
+
+    async def _nodes(self, request: Frame, emit: Emit) -> Frame:
+        if request.get("watch"):
+            await self._watch(lambda: {"event": "nodes", "nodes": self._views.nodes()}, emit)
+        return {"nodes": self._views.nodes()}
+
+    async def _status(self, _request: Frame, _emit: Emit) -> Frame:
+        return self._views.status()
+
+    async def _leader(self, request: Frame, emit: Emit) -> Frame:
+        if request.get("watch"):
+            await self._watch(lambda: {"event": "leader", "leader": self._views.leader()}, emit)
+        return {"leader": self._views.leader()}
+
+    async def _events(self, request: Frame, emit: Emit) -> Frame:
+        follow = self._context.feed.follow() if request.get("follow") else None
+        try:
+            for line in self._context.feed.lines():
+                await emit({"event": "line", "line": line})
+            while follow is not None:
+                await emit({"event": "line", "line": await follow.get()})
+        finally:
+            if follow is not None:
+                self._context.feed.unfollow(follow)
+        return {}
+
+    async def _watch(self, frame: Callable[[], Frame], emit: Emit) -> None:
+        """Emits now and whenever it differs, until the client goes away."""
+        shown: Frame | None = None
+        follow = self._context.feed.follow()
+        try:
+            while True:
+                latest = frame()
+                if latest != shown:
+                    await emit(latest)
+                    shown = latest
+                try:
+                    async with asyncio.timeout(WATCH_EVERY_S):
+                        await follow.get()
+                except TimeoutError:
+                    pass
+        finally:
+            self._context.feed.unfollow(follow)
+
+    # --- tasks -----------------------------------------------------------------------------------
+
+    async def _submit(self, request: Frame, _emit: Emit) -> Frame:
+        ids = await self._submissions.submit(parse_requests(request["tasks"]), bool(request.get("wait")))
+        return {"ids": ids, "guardians": []}
+
+    async def _run(self, request: Frame, emit: Emit) -> Frame:
+        requests = parse_requests([request["task"]])
+        (task,) = await self._submissions.submit(requests, bool(request.get("wait")))
+        await emit({"event": "accepted", "id": task})
+        return {"task": self._tasks.doc(await self._attachment(emit).follow(task))}
+
+    async def _attach(self, request: Frame, emit: Emit) -> Frame:
+        task = await self._tasks.resolve(str(request["id"]))
+        offsets = request.get("offsets") or [0, 0]
+        assert isinstance(offsets, list)
+        attachment = self._attachment(emit, (int(offsets[0]), int(offsets[1])))
+        return {"task": self._tasks.doc(await attachment.follow(task))}
+
+    async def _logs(self, request: Frame, emit: Emit) -> Frame:
+        task = await self._tasks.resolve(str(request["id"]))
+        offset = int(str(request.get("offset", 0)))
+        stream = int(str(request.get("stream", 1)))
+        if stream not in (1, 2):
+            raise MeshError("stream is 1 (stdout) or 2 (stderr)", kind="usage", exit_code=2)
+        attachment = self._attachment(emit, (offset, None) if stream == 1 else (None, offset))
+        follow = attachment.follow if request.get("follow") else attachment.so_far
+        return {"task": self._tasks.doc(await follow(task))}
+
+    def _attachment(self, emit: Emit, offsets: tuple[int | None, int | None] = (0, 0)) -> Attachment:
+        return Attachment(self._context, self._tasks, emit, offsets)
+
+    async def _wait(self, request: Frame, emit: Emit) -> Frame:
+        """Each task as it finishes, in that order."""
+        ids = request["ids"]
+        if not isinstance(ids, list) or len(ids) > WAITED_MAX:
+            raise MeshError(f"wait for at most {WAITED_MAX} tasks a request", kind="usage", exit_code=2)
+        resolved = [await self._resolved(str(each)) for each in ids]
+        async for snapshot in self._tasks.as_finished(resolved):
+            await emit({"event": "done", "task": outcome_row(self._tasks, snapshot)})
+        return {}
+
+    async def _resolved(self, text: str) -> TaskId:
+        """Full ids of our own are taken as they are: `map` waits for thousands."""
+        if self._context.store.task(TaskId(text)) is not None:
+            return TaskId(text)
+        return await self._tasks.resolve(text)
+
+    async def _list(self, request: Frame, emit: Emit) -> Frame:
+        state = State(str(request["state"])) if request.get("state") else None
+        limit = int(str(request.get("limit") or LISTED_DEFAULT))
+        for row in await self._tasks.listed(bool(request.get("all")), state, limit):
+            await emit({"event": "task", "task": row})
+        return {}
+
+    async def _show(self, request: Frame, _emit: Emit) -> Frame:
+        snapshot = await self._tasks.read(await self._tasks.resolve(str(request["id"])))
+        return {"task": self._tasks.doc(snapshot), "exit_code": exit_code(snapshot.progress)}
+
+    async def _cancel(self, request: Frame, _emit: Emit) -> Frame:
+        ids = request["ids"]
+        assert isinstance(ids, list)
+        tasks = [await self._resolved(str(each)) for each in ids]
+        self._tasks.cancel(tasks)
+        return {"cancelled": tasks}
+
+    async def _output_path(self, request: Frame, _emit: Emit) -> Frame:
+        snapshot = await self._tasks.read(await self._tasks.resolve(str(request["id"])))
+        exit = snapshot.progress.exit
+        for output in exit.outputs if exit is not None else ():
+            if output.name == request["name"] and self._context.files.has(output.sha256):
+                return {"path": str(self._context.files.path(output.sha256))}
+        raise MeshError(
+            f"the task left no output {request['name']!r} on this node; it is kept where the task was submitted",
+            kind="no_output",
+        )
+
+    # --- this node -------------------------------------------------------------------------------
+
+    async def _invite(self, request: Frame, _emit: Emit) -> Frame:
+        capabilities = request.get("capabilities") or ["skill", "shell"]
+        assert isinstance(capabilities, list)
+        token, expires = self._peers.invite(
+            expires_s=float(str(request.get("expires_s") or 0)),
+            uses=int(str(request.get("uses") or 1)),
+            capabilities=frozenset(str(each) for each in capabilities),
+            addresses=bool(request.get("addresses", True)),
+        )
+        return {"token": token, "expires": expires}
+
+    async def _node_status(self, _request: Frame, _emit: Emit) -> Frame:
+        hello = self._views.hello()
+        return {**hello, "self": self._views.node(self._context.me), "leader": self._views.leader()}
+
+    async def _drain(self, _request: Frame, _emit: Emit) -> Frame:
+        self._context.post(DrainAsked(True))
+        return {}
+
+    async def _resume(self, _request: Frame, _emit: Emit) -> Frame:
+        self._context.post(DrainAsked(False))
+        return {}
+
+    async def _node_stop(self, request: Frame, _emit: Emit) -> Frame:
+        grace = request.get("grace_s")
+        self._stop(bool(request.get("keep")), float(str(grace)) if grace is not None else None, False)
+        return {}
+
+    async def _leave(self, _request: Frame, _emit: Emit) -> Frame:
+        self._stop(False, None, True)
+        return {}
+
+

@@ -1,0 +1,123 @@
+"""Carries out committed effects, in their order: each kind has one place that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from openclaw.effects import (
+    Accepted,
+    Cloned,
+    Duplicate,
+    Effect,
+    Fetch,
+    Forget,
+    Kill,
+    LeaderChanged,
+    MemberChanged,
+    MetaLearned,
+    RosterDiffers,
+    Run,
+    Send,
+    Stopped,
+    TaskMoved,
+)
+from openclaw.ids import NodeId
+from openclaw.messages import Status
+from openclaw.records import Meta
+from openclaw.runtime.context import Context
+from openclaw.runtime.docs import node_ref, utc
+from openclaw.runtime.staging import Staging
+from openclaw.runtime.submit import Submissions
+
+
+class Perform:
+    """`perform(effects)` for `CoreLoop`; the callables are the services that a note concerns."""
+
+    def __init__(
+        self,
+        context: Context,
+        staging: Staging,
+        submissions: Submissions,
+        *,
+        meta_learned: Callable[[NodeId, Meta], None],
+        roster_differs: Callable[[NodeId], None],
+        stopped: Callable[[bool], None],
+        cloned: Callable[[str], None],
+    ) -> None:
+        self._context, self._staging, self._submissions = context, staging, submissions
+        self._meta_learned, self._roster_differs = meta_learned, roster_differs
+        self._stopped, self._cloned = stopped, cloned
+
+    def __call__(self, effects: Sequence[Effect]) -> None:
+        runs: list[Run] = []
+        for effect in effects:
+            match effect:
+                case Run():
+                    runs.append(effect)
+                case Send(to, message):
+                    self._context.send(to, message)
+                case _:
+                    if runs:  # a Kill must not overtake the Run that it ends
+                        self._staging.run(runs)
+                        runs = []
+                    self._one(effect)
+        if runs:
+            self._staging.run(runs)
+
+    def _one(self, effect: Effect) -> None:
+        match effect:
+            case TaskMoved():
+                self._context.moves.moved(effect.task)
+                self._task_line(effect)
+            case Accepted():
+                self._submissions.accepted(effect)
+            case Kill():
+                self._staging.kill(effect)
+            case Forget(task, token):
+                self._context.link.forget(task, token)
+            case Fetch():
+                self._staging.fetch(effect)
+            case MetaLearned(node, _, meta):
+                self._meta_learned(node, meta)
+            case RosterDiffers(peer):
+                self._roster_differs(peer)
+            case Stopped(keep):
+                self._stopped(keep)
+            case MemberChanged(node, status):
+                self._member_line(node, status)
+            case LeaderChanged():
+                self._leader_line(effect)
+            case Duplicate(task, token):
+                self._line("duplicate", f"{task} ran twice (attempt {token.attempt})", task=task)
+            case Cloned(boot):
+                self._cloned(boot)
+            case _:
+                pass  # notes that only machines care about
+
+    def _task_line(self, moved: TaskMoved) -> None:
+        place = f" on {self._context.name_of(moved.worker)}" if moved.worker else ""
+        reason = f": {moved.reason}" if moved.reason else ""
+        self._line(
+            "task", f"{moved.task} {moved.state}{place}{reason}", task=moved.task, state=str(moved.state)
+        )
+
+    def _member_line(self, node: NodeId, status: Status) -> None:
+        name = self._context.name_of(node)
+        self._line(
+            "member",
+            f"{name} is {status.name.lower()}",
+            node=node_ref(node, self._context.name_of),
+            state=status.name.lower(),
+        )
+
+    def _leader_line(self, changed: LeaderChanged) -> None:
+        epoch = changed.epoch
+        reason = f" ({changed.reason})" if changed.reason else ""
+        if epoch is None:
+            self._line("leader", f"nobody leads{reason}", leader=None)
+            return
+        leader = {**(node_ref(epoch.node, self._context.name_of) or {}), "term": epoch.term}
+        self._line("leader", f"{leader['name']} leads term {epoch.term}{reason}", leader=leader)
+
+    def _line(self, kind: str, text: str, **fields: object) -> None:
+        self._context.feed.add({"at": utc(self._context.wall()), "kind": kind, "text": text, **fields})

@@ -1,0 +1,257 @@
+"""From a request to accepted tasks: checks what can be checked at once, takes in the files, signs the batch.
+
+A task id is returned only after the core said `Accepted` and that batch was committed. A need that no node we know
+of could ever meet is refused here, with each node's reasons, unless the person asked to wait for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from openclaw.config import (
+    ARGV_BYTES_MAX,
+    DISK_FREE_BYTES_MIN,
+    ENV_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
+    SUBMIT_BATCH_MAX,
+)
+from openclaw.effects import Accepted, Submitted
+from openclaw.errors import MeshError, Unavailable
+from openclaw.exec.eligible import refusals
+from openclaw.ids import NOBODY, NodeId, TaskId, mint_task_id
+from openclaw.records import Batch, InputFile, Kind, Needs, Payload, Submission
+from openclaw.runtime.context import Context
+from openclaw.trust.batches import leaf, sign_batch
+
+encode = msgspec.msgpack.encode
+
+
+class NeedsRequest(msgspec.Struct, kw_only=True):
+    """Where a task may run, as a person wrote it."""
+
+    node: str = ""
+    labels: dict[str, str] = {}
+    skills: list[str] = []
+
+
+class FileRequest(msgspec.Struct, kw_only=True):
+    path: str
+    name: str
+
+
+class TaskRequest(msgspec.Struct, kw_only=True):
+    """One task of the control socket's `submit` and `run`; checked field by field by msgspec."""
+
+    argv: list[str]
+    kind: Kind = Kind.COMMAND
+    env: dict[str, str] = {}
+    cwd: str = ""
+    timeout_s: float = 0.0
+    retries: int = 0
+    once: bool = False
+    needs: NeedsRequest = msgspec.field(default_factory=NeedsRequest)
+    name: str = ""
+    job: str = ""
+    priority: int = 0
+    stdin: str | None = None
+    take_stdin: bool = False
+    inputs: list[FileRequest] = []
+    outputs: list[str] = []
+    title: str = ""
+
+
+class Submissions:
+    """Turns requests into accepted tasks of this node."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._sequence = itertools.count(1)
+        self._waiting: dict[TaskId, asyncio.Future[None]] = {}
+
+    async def submit(self, requests: Sequence[TaskRequest], wait: bool) -> list[TaskId]:
+        """Ids of tasks that are on disk. Raises `Unavailable` or `MeshError`; then none of them was accepted."""
+        if not 0 < len(requests) <= SUBMIT_BATCH_MAX:
+            raise MeshError(f"a request carries 1 to {SUBMIT_BATCH_MAX} tasks, not {len(requests)}", kind="usage")
+        self._check_room(len(requests))
+        needs = self._needs(requests, wait)
+        payloads = [encode(await self._payload(request)) for request in requests]
+        for payload in payloads:
+            if len(payload) > PAYLOAD_BYTES_MAX:
+                raise MeshError(
+                    f"a task may carry {PAYLOAD_BYTES_MAX >> 10} KiB of arguments and environment, this one has "
+                    f"{len(payload) >> 10}; put the data in a file and use --input",
+                    kind="too_large",
+                    exit_code=125,
+                )
+        tasks = self._sign(requests, needs, payloads)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[tasks[0].task] = future
+        self._context.post(Submitted(tasks))
+        try:
+            await future
+        finally:
+            self._waiting.pop(tasks[0].task, None)
+        return [task.task for task in tasks]
+
+    def accepted(self, note: Accepted) -> None:
+        """The batch that these tasks are in has been committed."""
+        future = self._waiting.get(note.tasks[0]) if note.tasks else None
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def _check_room(self, count: int) -> None:
+        context = self._context
+        if context.node.owner.room() < count:
+            raise Unavailable(
+                f"this node already holds {context.node.owner.queued} waiting tasks and takes no more for now; "
+                "try again when some have run (openclaw status)",
+                kind="full",
+            )
+        free = context.store.free_bytes()
+        if free < DISK_FREE_BYTES_MIN:
+            raise Unavailable(
+                f"the disk under {context.state_dir} has only {free >> 20} MiB left; nothing is accepted until "
+                "there is room, so that nothing accepted can be lost",
+                kind="disk_full",
+            )
+
+    def _needs(self, requests: Sequence[TaskRequest], wait: bool) -> list[Needs]:
+        """The needs of each, as nouns. Equal ones are checked once."""
+        context = self._context
+        mine = context.mesh.roster.members().get(context.me)
+        known: dict[Needs, None] = {}
+        result = []
+        for request in requests:
+            needs = Needs(
+                request.kind,
+                self._node_named(request.needs.node) if request.needs.node else NOBODY,
+                tuple(sorted(request.needs.labels.items())),
+                tuple(sorted(request.needs.skills)),
+            )
+            if needs not in known:
+                wanted = "shell" if needs.kind is Kind.COMMAND else "skill"
+                if mine is None or wanted not in mine.capabilities:
+                    raise Unavailable(
+                        f"this node's certificate does not allow {wanted!r}; ask an admin for an invite with it: "
+                        f"openclaw node invite --capabilities skill,shell",
+                        kind="not_allowed",
+                    )
+                if not wait:
+                    self._refuse_the_impossible(needs)
+                known[needs] = None
+            result.append(needs)
+        return result
+
+    def _refuse_the_impossible(self, needs: Needs) -> None:
+        context = self._context
+        members = context.mesh.roster.members()
+        reasons = []
+        for node, view in sorted(context.node.membership.members().items()):
+            if view.meta is None:
+                return  # not known yet: it may well be able to
+            found = refusals(needs, view.meta, members.get(node), alive=True, node=node)
+            if not found:
+                return
+            reasons.append(f"{context.name_of(node)}: {', '.join(found)}")
+        raise Unavailable(
+            "no node of this mesh could run it (--wait waits for one that can). " + "; ".join(reasons[:20]),
+            kind="not_eligible",
+        )
+
+    def _node_named(self, name: str) -> NodeId:
+        members = self._context.mesh.roster.members()
+        found = [node for node, member in sorted(members.items()) if name in (member.name, node)]
+        found = found or [node for node in sorted(members) if len(name) >= 4 and node.startswith(name)]
+        match found:
+            case [node]:
+                return node
+            case []:
+                names = ", ".join(sorted({member.name for member in members.values()}))
+                raise Unavailable(f"no node is called {name!r}; there are: {names}", kind="no_such_node")
+            case _:
+                raise Unavailable(
+                    f"{len(found)} nodes are called {name!r}; use an id: {', '.join(found)}", kind="ambiguous"
+                )
+
+    async def _payload(self, request: TaskRequest) -> Payload:
+        if not request.argv:
+            raise MeshError("there is no command to run", kind="usage", exit_code=2)
+        _check_size("arguments", request.argv, ARGV_BYTES_MAX)
+        _check_size("environment", [*request.env, *request.env.values()], ENV_BYTES_MAX)
+        stdin = None
+        if request.stdin is not None:
+            stdin = await self._take_in(FileRequest(path=request.stdin, name="stdin"))
+            if request.take_stdin:
+                Path(request.stdin).unlink(missing_ok=True)
+        inputs = tuple([await self._take_in(file) for file in request.inputs])
+        for name in (*(file.name for file in inputs), *request.outputs):
+            _check_relative(name)
+        return Payload(
+            tuple(request.argv),
+            tuple(request.env.items()),
+            request.cwd,
+            request.timeout_s,
+            stdin,
+            inputs,
+            tuple(request.outputs),
+        )
+
+    async def _take_in(self, file: FileRequest) -> InputFile:
+        try:
+            sha256, size = await asyncio.to_thread(self._context.files.put, Path(file.path))
+        except OSError as error:
+            raise MeshError(
+                f"the input {file.path} cannot be read: {error.strerror or error}", kind="no_input", exit_code=125
+            ) from None
+        return InputFile(file.name, sha256, size)
+
+    def _sign(
+        self, requests: Sequence[TaskRequest], needs: Sequence[Needs], payloads: Sequence[bytes]
+    ) -> tuple[Submission, ...]:
+        context = self._context
+        ids = [mint_task_id(context.me, context.boot, next(self._sequence)) for _ in requests]
+        leaves = b"".join(leaf(task, encode(need), payload) for task, need, payload in zip(ids, needs, payloads, strict=True))
+        batch = Batch(sign_batch(context.keys, context.mesh.mesh_id, leaves), leaves)
+        now = context.wall()
+        return tuple(
+            Submission(
+                task, need, payload, batch, index, now,
+                title=(request.title or " ".join(request.argv))[:200],
+                name=request.name[:128], job=request.job[:128], priority=request.priority,
+                retries=max(0, request.retries), once=request.once,
+            )
+            for index, (task, need, payload, request) in enumerate(zip(ids, needs, payloads, requests, strict=True))
+        )  # fmt: skip
+
+
+def _check_size(what: str, values: Sequence[str], limit: int) -> None:
+    total = sum(len(value.encode()) + 1 for value in values)
+    if total > limit:
+        raise MeshError(
+            f"the {what} come to {total >> 10} KiB, the limit is {limit >> 10}; put the data in a file and use --input",
+            kind="too_large",
+            exit_code=125,
+        )
+    if any("\0" in value for value in values):
+        raise MeshError(f"the {what} contain a NUL byte, which no process can be given", kind="usage", exit_code=2)
+
+
+def _check_relative(name: str) -> None:
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts:
+        raise MeshError(f"{name!r} is not a file name inside the task's scratch directory", kind="usage", exit_code=2)
+
+
+def parse_requests(rows: object) -> list[TaskRequest]:
+    """Raises `MeshError` that names the field."""
+    try:
+        return msgspec.convert(rows, list[TaskRequest])
+    except msgspec.ValidationError as error:
+        raise MeshError(f"that is no task: {error}", kind="usage", exit_code=2) from None
+
+

@@ -1,0 +1,235 @@
+"""Reads tasks wherever they are owned: from our own store, or by asking the owner that their id names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from openclaw.effects import CancelAsked
+from openclaw.errors import MeshError
+from openclaw.ids import NodeId, TaskId, owner_of
+from openclaw.messages import Cancel
+from openclaw.records import Progress, State, Submission
+from openclaw.runtime.context import Context
+from openclaw.runtime.docs import Doc, exit_code, task_doc
+from openclaw.runtime.feed import Signal
+from openclaw.runtime.queries import LONG_POLL_S, Args
+
+PREFIX_CHARS_MIN = 4
+LISTED_MAX = 10_000
+
+_encode = msgspec.msgpack.encode
+_submission = msgspec.msgpack.Decoder(Submission).decode
+_progress = msgspec.msgpack.Decoder(Progress).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A task as its owner has it on disk."""
+
+    owner: NodeId
+    submission: Submission
+    progress: Progress
+
+    @property
+    def done(self) -> bool:
+        """Final, and its outputs are at the owner."""
+        return self.progress.state.final and self.progress.fetched
+
+
+class Tasks:
+    """`read`, `changed` and `cancel` work from any node; unknown ids raise `MeshError` (kind no_such_task)."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        context.queries.answerers |= {
+            "task": self._answer_task,
+            "tasks": self._answer_tasks,
+            "find": self._answer_find,
+        }
+
+    def doc(self, snapshot: Snapshot) -> Doc:
+        return task_doc(snapshot.submission, snapshot.progress, snapshot.owner, self._context.name_of)
+
+    async def read(self, task: TaskId) -> Snapshot:
+        owner = owner_of(task)
+        if owner == self._context.me:
+            return self._local(task)
+        return self._snapshot(owner, await self._context.queries.ask(owner, "task", {"id": task}))
+
+    async def changed(self, seen: Snapshot, timeout_s: float = LONG_POLL_S) -> Snapshot:
+        """The next snapshot that differs from `seen`, or the same again after `timeout_s`."""
+        task = seen.submission.task
+        if seen.owner == self._context.me:
+            return await self._local_change(task, seen.progress, timeout_s)
+        args: Args = {"id": task, "seen": _encode(seen.progress), "timeout_s": timeout_s}
+        answer = await self._context.queries.ask(seen.owner, "task", args, timeout_s + 5.0)
+        return self._snapshot(seen.owner, answer)
+
+    async def finished(self, task: TaskId) -> Snapshot:
+        """Once the task is final and its outputs are at the owner. Survives an owner that is away for a while."""
+        snapshot = await self.read(task)
+        while not snapshot.done:
+            try:
+                snapshot = await self.changed(snapshot)
+            except MeshError:
+                await asyncio.sleep(1.0)
+        return snapshot
+
+    async def as_finished(self, tasks: Sequence[TaskId]) -> AsyncIterator[Snapshot]:
+        """Each of `tasks` once it is done, in that order. One watcher for all of ours, a task for each other."""
+        mine = {task for task in tasks if owner_of(task) == self._context.me}
+        queue: asyncio.Queue[TaskId | Snapshot] = asyncio.Queue()
+
+        async def elsewhere(task: TaskId) -> None:
+            queue.put_nowait(await self.finished(task))
+
+        others = [asyncio.create_task(elsewhere(task)) for task in tasks if task not in mine]
+        self._context.moves.watch(mine, queue.put_nowait)
+        try:
+            for task in sorted(mine):
+                queue.put_nowait(task)
+            left = set(tasks)
+            while left:
+                found = await queue.get()
+                if not isinstance(found, Snapshot):
+                    found = self._local(found)
+                if found.done and found.submission.task in left:
+                    left.discard(found.submission.task)
+                    yield found
+        finally:
+            self._context.moves.unwatch(mine, queue.put_nowait)
+            for other in others:
+                other.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+    def cancel(self, tasks: list[TaskId]) -> None:
+        """Asks each task's owner; what came of it shows in the task."""
+        mine = tuple(task for task in tasks if owner_of(task) == self._context.me)
+        if mine:
+            self._context.post(CancelAsked(mine))
+        others: dict[NodeId, list[TaskId]] = {}
+        for task in tasks:
+            if owner_of(task) != self._context.me:
+                others.setdefault(owner_of(task), []).append(task)
+        for owner, theirs in others.items():
+            self._context.send(owner, Cancel(tuple(theirs)))
+
+    async def resolve(self, prefix: str) -> TaskId:
+        """The one task whose id is or begins with `prefix`, here or at any live node."""
+        if len(prefix) < PREFIX_CHARS_MIN:
+            raise MeshError(f"{prefix!r} is too short for a task id; give at least {PREFIX_CHARS_MIN} characters")
+        found = set(self._context.store.find(prefix))
+        if not found:
+            answers = await asyncio.gather(
+                *(
+                    self._context.queries.ask(node, "find", {"prefix": prefix})
+                    for node in self._context.node.membership.alive()
+                    if node != self._context.me
+                ),
+                return_exceptions=True,
+            )
+            for answer in answers:
+                if isinstance(answer, dict):
+                    ids = answer.get("ids")
+                    found |= {TaskId(str(each)) for each in ids} if isinstance(ids, list) else set()
+        match sorted(found):
+            case [task]:
+                return task
+            case []:
+                owner = owner_of(TaskId(prefix))
+                away = "" if owner in self._context.node.membership.alive() else "; its owner may be away"
+                raise MeshError(f"there is no task {prefix}{away}; see: openclaw tasks --all", kind="no_such_task")
+            case many:
+                raise MeshError(f"{prefix} could be {', '.join(many[:5])}", kind="ambiguous")
+
+    async def listed(self, everywhere: bool, state: State | None, limit: int) -> list[Doc]:
+        """Newest first: this node's tasks, or with `everywhere` those of every live node."""
+        rows = self._brief(state, limit)
+        if everywhere:
+            args: Args = {"state": state, "limit": limit}
+            answers = await asyncio.gather(
+                *(
+                    self._context.queries.ask(node, "tasks", args)
+                    for node in self._context.node.membership.alive()
+                    if node != self._context.me
+                ),
+                return_exceptions=True,
+            )
+            for answer in answers:
+                if isinstance(answer, dict) and isinstance(found := answer.get("tasks"), list):
+                    rows += found
+        rows.sort(key=lambda row: str(row["submitted"]), reverse=True)
+        return rows[:limit]
+
+    # --- at the owner ----------------------------------------------------------------------------
+
+    def _local(self, task: TaskId) -> Snapshot:
+        found = self._context.store.task(task)
+        if found is None:
+            raise MeshError(f"there is no task {task}; see: openclaw tasks", kind="no_such_task")
+        return Snapshot(self._context.me, *found)
+
+    async def _local_change(self, task: TaskId, seen: Progress, timeout_s: float) -> Snapshot:
+        signal = Signal()
+        self._context.moves.watch((task,), signal.fire)
+        try:
+            snapshot = self._local(task)
+            if snapshot.progress == seen and await signal.wait(timeout_s):
+                snapshot = self._local(task)
+            return snapshot
+        finally:
+            self._context.moves.unwatch((task,), signal.fire)
+
+    def _brief(self, state: State | None, limit: int) -> list[Doc]:
+        context = self._context
+        result: list[Doc] = []
+        for submission, progress in context.store.tasks(limit=min(limit, LISTED_MAX), state=state, newest_first=True):
+            doc = task_doc(submission, progress, context.me, context.name_of)
+            doc.pop("story")
+            result.append(doc)
+        return result
+
+    def _snapshot(self, owner: NodeId, answer: Args) -> Snapshot:
+        try:
+            return Snapshot(owner, _submission(_bytes(answer["submission"])), _progress(_bytes(answer["progress"])))
+        except (KeyError, msgspec.MsgspecError) as error:
+            raise MeshError(f"{self._context.name_of(owner)} answered what cannot be read: {error}") from None
+
+    async def _answer_task(self, _peer: NodeId, args: Args) -> Args:
+        task = TaskId(str(args["id"]))
+        if "seen" in args:
+            timeout_s = min(LONG_POLL_S, float(str(args.get("timeout_s", LONG_POLL_S))))
+            snapshot = await self._local_change(task, _progress(_bytes(args["seen"])), timeout_s)
+        else:
+            snapshot = self._local(task)
+        return {"submission": _encode(snapshot.submission), "progress": _encode(snapshot.progress)}
+
+    async def _answer_tasks(self, _peer: NodeId, args: Args) -> Args:
+        state = State(str(args["state"])) if args.get("state") else None
+        return {"tasks": self._brief(state, int(str(args.get("limit", 100))))}
+
+    async def _answer_find(self, _peer: NodeId, args: Args) -> Args:
+        return {"ids": list(self._context.store.find(str(args["prefix"])))}
+
+
+def _bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise msgspec.ValidationError("expected bytes")
+    return value
+
+
+def outcome_row(tasks: Tasks, snapshot: Snapshot) -> Doc:
+    """What `map` and `wait` print of a finished task: its document and its small outputs."""
+    exit = snapshot.progress.exit
+    return {
+        **tasks.doc(snapshot),
+        "exit_code": exit_code(snapshot.progress),
+        "stdout": exit.stdout if exit is not None else b"",
+        "stderr": exit.stderr if exit is not None else b"",
+        "stdout_size": exit.stdout_size if exit is not None else 0,
+        "stderr_size": exit.stderr_size if exit is not None else 0,
+    }
