@@ -193,11 +193,11 @@ class Bully:
         if claim != NO_EPOCH and claim.node != self.me:
             effects = self._heed(claim, now)
             candidacy = self._candidacy
-            if candidacy is None or candidacy.term != answer.term or sender not in candidacy.open:
+            if candidacy is None or not candidacy.awaits(sender, answer.term):
                 return effects
             return effects + self._refused(claim, now)
         candidacy = self._candidacy
-        if candidacy is None or candidacy.term != answer.term or sender not in candidacy.open:
+        if candidacy is None or not candidacy.awaits(sender, answer.term):
             return []
         if answer.stored.term >= candidacy.term:
             self._floor = max(self._floor, answer.stored.term)
@@ -284,7 +284,8 @@ class Bully:
                 return [Send(epoch.node, Coordinator(self.epoch))]  # it answers with its own if it leads
             return self._lead(self._fresh_term(), "a higher term had no leader", now)
         if sender == self.leader.node:
-            return self._heed(epoch, now) if epoch.node != sender else self._lose("it no longer leads", now)
+            followed = [] if epoch.node == sender else self._heed(epoch, now)
+            return followed or self._lose("it no longer leads", now)
         return []
 
     def _on_leader_seen(self, peer: NodeId, epoch: Epoch, now: float) -> list[Effect]:
@@ -297,7 +298,7 @@ class Bully:
         if followed:
             return followed
         if self.leader is None:
-            return self._correct(epoch) if epoch != NO_EPOCH else []
+            return self._correct(epoch)
         if peer == self.leader.node:
             if epoch == self.leader:
                 self._doubt_at = None
@@ -321,6 +322,8 @@ class Bully:
     # --- what membership says --------------------------------------------------------------------
 
     def _on_live(self, node: NodeId, boot: str, now: float) -> list[Effect]:
+        if self._turn is not None:
+            self._turn.joined(now)
         before = self._peers.boots.get(node)
         self._peers.boots[node] = boot
         if self.leading:

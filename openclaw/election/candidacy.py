@@ -43,6 +43,9 @@ class Candidacy:
         self.open.clear()
         self.at = until
 
+    def awaits(self, peer: NodeId, term: int) -> bool:
+        return peer in self.open and term == self.term
+
     def answered(self, peer: NodeId) -> bool:
         """`peer` does not object. True when nobody of this round is left to wait for."""
         self.open.discard(peer)

@@ -65,6 +65,11 @@ class Turn:
         """Offer the next term as soon as there is someone to offer it to."""
         self._ends = min(self._ends, now)
 
+    def joined(self, now: float) -> None:
+        """A node that led only itself begins its turn with the first peer that comes."""
+        if self._peers.alone:
+            self._ends = now + self._settings.rotation_s
+
     def failed(self, term: int, now: float) -> None:
         """The offer of `term` was refused, or ran out."""
         if self._offered is not None and self._offered.term == term:
