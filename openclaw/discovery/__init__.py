@@ -1,0 +1,1 @@
+"""How nodes hear of each other: mDNS, Tailscale and seeds. Hints only: never trust, never proof of life."""
