@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from openclaw.errors import MeshError
-from openclaw.executor.paths import SCRATCH, run_name
+from openclaw.executor.paths import run_name
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.records import Exit, State
 from openclaw.runtime.context import Context
@@ -56,7 +56,9 @@ class Attachment:
             await self._drain(snapshot)
         elif snapshot.progress.token is not None and snapshot.progress.worker:
             for stream in range(2):
-                await self._pull_once(stream, snapshot.progress.worker, task, snapshot.progress.token, follow=False)
+                await self._pull_once(
+                    stream, snapshot.progress.worker, task, snapshot.progress.token, follow=False
+                )
         return snapshot
 
     async def _next(self, snapshot: Snapshot) -> Snapshot:

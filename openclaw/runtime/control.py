@@ -45,7 +45,9 @@ class Control:
             listener.bind(str(self._path))
         finally:
             os.umask(old)
-        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Client(self), sock=listener)
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            lambda: _Client(self), sock=listener
+        )
 
     async def close(self) -> None:
         """Ends every open request, then forgets the socket."""

@@ -56,7 +56,9 @@ class Moves:
     def watch(self, tasks: Iterable[TaskId], callback: Callable[[TaskId], None]) -> None:
         for task in tasks:
             if len(self._watchers) >= WATCHERS_MAX * 16:
-                raise Unavailable("too many tasks are being waited for on this node; wait for fewer at a time")
+                raise Unavailable(
+                    "too many tasks are being waited for on this node; wait for fewer at a time"
+                )
             self._watchers.setdefault(task, set()).add(callback)
 
     def unwatch(self, tasks: Iterable[TaskId], callback: Callable[[TaskId], None]) -> None:

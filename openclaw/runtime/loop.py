@@ -68,7 +68,9 @@ class CoreLoop:
         if not stores:
             self._perform(effects)
             return
-        early = [effect for effect in effects if isinstance(effect, Send) and isinstance(effect.message, EARLY)]
+        early = [
+            effect for effect in effects if isinstance(effect, Send) and isinstance(effect.message, EARLY)
+        ]
         if early:
             self._perform(early)
         loop = asyncio.get_running_loop()

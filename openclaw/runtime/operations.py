@@ -220,5 +220,3 @@ class Operations:
     async def _leave(self, _request: Frame, _emit: Emit) -> Frame:
         self._stop(False, None, True)
         return {}
-
-

@@ -48,7 +48,9 @@ class Queries:
             async with asyncio.timeout(timeout_s):
                 answer = await future
         except TimeoutError:
-            raise Unavailable(f"node {peer} did not answer within {timeout_s:g} s; is it up? see: openclaw nodes") from None
+            raise Unavailable(
+                f"node {peer} did not answer within {timeout_s:g} s; is it up? see: openclaw nodes"
+            ) from None
         finally:
             del self._waiting[seq]
         if not answer.get("ok"):
@@ -74,7 +76,9 @@ class Queries:
         answerer = self.answerers.get(query.op)
         try:
             if answerer is None:
-                raise MeshError(f"this node does not know the question {query.op!r}; upgrade it", kind="version")
+                raise MeshError(
+                    f"this node does not know the question {query.op!r}; upgrade it", kind="version"
+                )
             answer: Args = {"ok": True, **await answerer(sender, self._body(query.body))}
         except MeshError as error:
             answer = _refusal(error.kind, str(error))

@@ -76,7 +76,9 @@ class Submissions:
     async def submit(self, requests: Sequence[TaskRequest], wait: bool) -> list[TaskId]:
         """Ids of tasks that are on disk. Raises `Unavailable` or `MeshError`; then none of them was accepted."""
         if not 0 < len(requests) <= SUBMIT_BATCH_MAX:
-            raise MeshError(f"a request carries 1 to {SUBMIT_BATCH_MAX} tasks, not {len(requests)}", kind="usage")
+            raise MeshError(
+                f"a request carries 1 to {SUBMIT_BATCH_MAX} tasks, not {len(requests)}", kind="usage"
+            )
         self._check_room(len(requests))
         needs = self._needs(requests, wait)
         payloads = [encode(await self._payload(request)) for request in requests]
@@ -206,7 +208,9 @@ class Submissions:
             sha256, size = await asyncio.to_thread(self._context.files.put, Path(file.path))
         except OSError as error:
             raise MeshError(
-                f"the input {file.path} cannot be read: {error.strerror or error}", kind="no_input", exit_code=125
+                f"the input {file.path} cannot be read: {error.strerror or error}",
+                kind="no_input",
+                exit_code=125,
             ) from None
         return InputFile(file.name, sha256, size)
 
@@ -215,7 +219,10 @@ class Submissions:
     ) -> tuple[Submission, ...]:
         context = self._context
         ids = [mint_task_id(context.me, context.boot, next(self._sequence)) for _ in requests]
-        leaves = b"".join(leaf(task, encode(need), payload) for task, need, payload in zip(ids, needs, payloads, strict=True))
+        leaves = b"".join(
+            leaf(task, encode(need), payload)
+            for task, need, payload in zip(ids, needs, payloads, strict=True)
+        )
         batch = Batch(sign_batch(context.keys, context.mesh.mesh_id, leaves), leaves)
         now = context.wall()
         return tuple(
@@ -238,13 +245,17 @@ def _check_size(what: str, values: Sequence[str], limit: int) -> None:
             exit_code=125,
         )
     if any("\0" in value for value in values):
-        raise MeshError(f"the {what} contain a NUL byte, which no process can be given", kind="usage", exit_code=2)
+        raise MeshError(
+            f"the {what} contain a NUL byte, which no process can be given", kind="usage", exit_code=2
+        )
 
 
 def _check_relative(name: str) -> None:
     parts = Path(name).parts
     if not parts or Path(name).is_absolute() or ".." in parts:
-        raise MeshError(f"{name!r} is not a file name inside the task's scratch directory", kind="usage", exit_code=2)
+        raise MeshError(
+            f"{name!r} is not a file name inside the task's scratch directory", kind="usage", exit_code=2
+        )
 
 
 def parse_requests(rows: object) -> list[TaskRequest]:
@@ -253,5 +264,3 @@ def parse_requests(rows: object) -> list[TaskRequest]:
         return msgspec.convert(rows, list[TaskRequest])
     except msgspec.ValidationError as error:
         raise MeshError(f"that is no task: {error}", kind="usage", exit_code=2) from None
-
-

@@ -121,7 +121,9 @@ class Tasks:
     async def resolve(self, prefix: str) -> TaskId:
         """The one task whose id is or begins with `prefix`, here or at any live node."""
         if len(prefix) < PREFIX_CHARS_MIN:
-            raise MeshError(f"{prefix!r} is too short for a task id; give at least {PREFIX_CHARS_MIN} characters")
+            raise MeshError(
+                f"{prefix!r} is too short for a task id; give at least {PREFIX_CHARS_MIN} characters"
+            )
         found = set(self._context.store.find(prefix))
         if not found:
             answers = await asyncio.gather(
@@ -142,7 +144,9 @@ class Tasks:
             case []:
                 owner = owner_of(TaskId(prefix))
                 away = "" if owner in self._context.node.membership.alive() else "; its owner may be away"
-                raise MeshError(f"there is no task {prefix}{away}; see: openclaw tasks --all", kind="no_such_task")
+                raise MeshError(
+                    f"there is no task {prefix}{away}; see: openclaw tasks --all", kind="no_such_task"
+                )
             case many:
                 raise MeshError(f"{prefix} could be {', '.join(many[:5])}", kind="ambiguous")
 
@@ -187,7 +191,9 @@ class Tasks:
     def _brief(self, state: State | None, limit: int) -> list[Doc]:
         context = self._context
         result: list[Doc] = []
-        for submission, progress in context.store.tasks(limit=min(limit, LISTED_MAX), state=state, newest_first=True):
+        for submission, progress in context.store.tasks(
+            limit=min(limit, LISTED_MAX), state=state, newest_first=True
+        ):
             doc = task_doc(submission, progress, context.me, context.name_of)
             doc.pop("story")
             result.append(doc)
@@ -195,7 +201,9 @@ class Tasks:
 
     def _snapshot(self, owner: NodeId, answer: Args) -> Snapshot:
         try:
-            return Snapshot(owner, _submission(_bytes(answer["submission"])), _progress(_bytes(answer["progress"])))
+            return Snapshot(
+                owner, _submission(_bytes(answer["submission"])), _progress(_bytes(answer["progress"]))
+            )
         except (KeyError, msgspec.MsgspecError) as error:
             raise MeshError(f"{self._context.name_of(owner)} answered what cannot be read: {error}") from None
 

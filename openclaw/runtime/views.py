@@ -87,7 +87,9 @@ class Views:
         beats = [view.beat for view in members.values() if view.beat is not None]
         counts = counts_doc([beat.counts for beat in beats] or [Counts()])
         roster = context.mesh.roster.members()
-        admins = [member for member in roster.values() if "admin" in member.capabilities and not member.revoked]
+        admins = [
+            member for member in roster.values() if "admin" in member.capabilities and not member.revoked
+        ]
         return {
             "mesh": self.mesh(),
             "node": node_ref(context.me, context.name_of),

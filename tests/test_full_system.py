@@ -1,0 +1,94 @@
+"""The four scenarios that the system before us claimed to pass, for real, on real processes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.local_mesh import LocalMesh, wait_until
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[LocalMesh]:
+    with LocalMesh(("a", "b", "c"), "--slots", "4") as mesh:
+        yield mesh
+
+
+def test_a_nodes_life() -> None:
+    with LocalMesh(("solo",)) as mesh:
+        node = mesh["solo"]
+        assert set(node.ready) >= {"event", "node", "mesh", "addresses", "state_dir"}
+        status = node.json("status")
+        assert status["node"]["name"] == "solo"
+        assert status["leader"]["id"] == node.id
+        assert status["nodes"] == {"total": 1, "alive": 1, "suspect": 0, "down": 0}
+        assert node.ok("run", "-q", "--", "echo", "alone") == "alone\n"
+        assert node.stop() == 0
+        after = node.run("status", "--json")
+        assert after.returncode == 125
+        assert json.loads(after.stdout)["ok"] is False
+
+
+def test_a_workers_facts_and_metrics(mesh: LocalMesh) -> None:
+    def measured() -> bool:
+        rows = mesh["a"].json("nodes")["nodes"]
+        return all(row["metrics"] and row["metrics"]["memory_percent"] > 0 for row in rows)
+
+    wait_until(measured, "metrics of every node")
+    for row in mesh["b"].json("nodes")["nodes"]:
+        assert row["platform"] in ("linux", "darwin")
+        assert row["hostname"]
+        assert row["arch"]
+        assert row["slots"] == 4
+        assert 0 <= row["metrics"]["cpu_percent"] <= 100
+        assert 0 < row["metrics"]["memory_percent"] <= 100
+        assert 0 < row["metrics"]["disk_percent"] <= 100
+
+
+def test_five_tasks_submitted_and_run(mesh: LocalMesh) -> None:
+    ids = [
+        mesh["a"].ok("run", "-d", "--", sys.executable, "-c", f"print({n} * {n})").strip() for n in range(5)
+    ]
+    assert len(set(ids)) == 5
+    for n, task in enumerate(ids):
+        assert mesh["c"].run("task", "wait", task).returncode == 0
+        doc = mesh["b"].json("task", "show", task)
+        assert doc["state"] == "succeeded"
+        assert doc["exit_code"] == 0
+        assert [move["state"] for move in doc["story"]][-1] == "succeeded"
+        assert mesh["c"].ok("task", "logs", task) == f"{n * n}\n"
+
+
+@pytest.mark.parametrize("submitter", ["a", "b", "c"])
+def test_ten_of_ten_placed_from_each_node(mesh: LocalMesh, submitter: str) -> None:
+    lines = "\n".join(f"line {n}" for n in range(10))
+    before = mesh[submitter].json("status")["tasks"]["succeeded"]
+    out = mesh[submitter].ok("map", "-", "--", "echo", "{}", stdin=lines)
+    assert out.splitlines() == lines.splitlines()
+    wait_until(
+        lambda: mesh[submitter].json("status")["tasks"]["succeeded"] >= before + 10, "ten more in the counts"
+    )
+
+
+def test_tasks_go_where_the_fewest_are(mesh: LocalMesh) -> None:
+    """Nine tasks that wait for each other on three nodes of four slots: three on each."""
+    ids = [mesh["a"].ok("run", "-d", "--", "sleep", "60").strip() for _ in range(9)]
+
+    def running() -> bool:
+        rows = mesh["a"].control("nodes")["nodes"]
+        return sum(row["running"] for row in rows) == 9
+
+    try:
+        wait_until(running, "nine running tasks in the heartbeats")
+        assert {row["name"]: row["running"] for row in mesh["a"].control("nodes")["nodes"]} == {
+            "a": 3,
+            "b": 3,
+            "c": 3,
+        }
+    finally:
+        mesh["b"].ok("task", "cancel", *ids)
+    for task in ids:
+        assert mesh["a"].run("task", "wait", task).returncode == 130
