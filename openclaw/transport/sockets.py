@@ -22,6 +22,7 @@ HEARTBEAT_MS = 10_000
 HEARTBEAT_TIMEOUT_MS = 20_000
 HEARTBEAT_TTL_MS = 30_000
 BACKLOG = 256
+CURVE_BYTES = 33  # what encryption adds to a frame: libzmq's limit is on the sum
 
 
 class Domain(Enum):
@@ -98,7 +99,7 @@ def _socket(context: zmq.Context[SyncSocket], kind: int, bounds: Bounds) -> Sync
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, bounds.high_water_mark)
     socket.setsockopt(zmq.RCVHWM, bounds.high_water_mark)
-    socket.setsockopt(zmq.MAXMSGSIZE, bounds.message_bytes_max)
+    socket.setsockopt(zmq.MAXMSGSIZE, bounds.message_bytes_max + CURVE_BYTES)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.IPV6, 1)
