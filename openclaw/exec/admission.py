@@ -1,0 +1,91 @@
+"""The worker's last word: why this node does not take a task.
+
+Promises: nothing is taken from a stranger, from a leader that was deposed (but for its unexpired grants), for
+a former start of this node, or against our own policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from openclaw import messages as m
+from openclaw.config import Settings
+from openclaw.exec.eligible import refusals, submitter_refusal
+from openclaw.ids import NO_EPOCH, Epoch, NodeId, owner_of
+from openclaw.records import Member, Meta, Needs
+
+
+class Admission:
+    def __init__(self, me: NodeId, boot: str, settings: Settings, epoch: Epoch) -> None:
+        self.draining = False
+        self.stopping = False
+        self._me = me
+        self._boot = boot
+        self._settings = settings
+        self._meta: Meta | None = None
+        self._members: Mapping[NodeId, Member] = {}
+        self._epoch = epoch
+        self._previous = NO_EPOCH
+        self._previous_until_s = 0.0
+        self._by_needs: dict[tuple[Needs, NodeId], str] = {}
+
+    @property
+    def open(self) -> bool:
+        return not (self.draining or self.stopping)
+
+    @property
+    def slots(self) -> int:
+        return 0 if self._meta is None else self._meta.slots
+
+    @property
+    def queue_max(self) -> int:
+        return self.slots * (1 + self._settings.ahead_per_slot_max) + self._settings.assign_tasks_max
+
+    def offer(self, meta: Meta) -> None:
+        self._meta = meta
+        self.draining = meta.draining
+        self._by_needs.clear()
+
+    def roster(self, members: Mapping[NodeId, Member]) -> None:
+        self._members = members
+        self._by_needs.clear()
+
+    def member(self, node: NodeId) -> bool:
+        member = self._members.get(node)
+        return member is None or not member.revoked
+
+    def follow(self, epoch: Epoch | None, now: float) -> None:
+        """A new leader's epoch shuts out all before it, but for what its predecessor has just granted."""
+        if epoch is not None and epoch > self._epoch:
+            self._previous, self._epoch = self._epoch, epoch
+            self._previous_until_s = now + self._settings.grant_ttl_s
+
+    def refuse_all(self, assign: m.Assign, sender: NodeId, now: float) -> str:
+        """Why nothing of `assign` is taken; empty when each task is looked at."""
+        if assign.boot != self._boot:
+            return "meant for a former start of this node"
+        if self.stopping:
+            return "stopping"
+        if self.draining:
+            return "draining"
+        if assign.epoch < self._epoch:
+            unexpired = assign.epoch == self._previous and now < self._previous_until_s
+            if not unexpired:
+                return f"granted under term {assign.epoch.term}, and {self._epoch.term} has begun"
+        if sender not in self._members:
+            return "the submitter is not in the roster"
+        return ""
+
+    def refuse(self, item: m.Item, sender: NodeId) -> str:
+        """Why this one is not taken."""
+        if item.token.owner != sender or owner_of(item.task) != sender:
+            return "not its owner's to give"
+        key = (item.needs, sender)
+        reason = self._by_needs.get(key)
+        if reason is None:
+            if len(self._by_needs) >= self._settings.demand_rows_max:
+                self._by_needs.clear()
+            own = refusals(item.needs, self._meta, self._members.get(self._me), alive=True)
+            reason = submitter_refusal(item.needs.kind, self._members.get(sender)) or ", ".join(own)
+            self._by_needs[key] = reason
+        return reason

@@ -1,0 +1,97 @@
+"""An owner's queue, by class: tasks with equal needs, priority and job are one row to the leader.
+
+Promises: first come, first served within a class; 100,000 equal tasks are one row; every operation on a task
+takes constant time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from heapq import nsmallest
+
+from openclaw.ids import TaskId
+from openclaw.messages import DemandRow
+from openclaw.records import Needs, Submission
+
+_EWMA_WEIGHT = 0.2
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One class. `runtime_s` is a moving average of what such tasks took, -1 while unknown."""
+
+    number: int
+    needs: Needs
+    priority: int
+    job: str
+    runtime_s: float = -1.0
+    tasks: OrderedDict[TaskId, None] = field(default_factory=OrderedDict)
+
+    def ran(self, runtime_s: float) -> None:
+        known = self.runtime_s >= 0
+        self.runtime_s += _EWMA_WEIGHT * (runtime_s - self.runtime_s) if known else runtime_s - self.runtime_s
+
+
+class Demands:
+    """All rows of one owner."""
+
+    def __init__(self, rows_max: int) -> None:
+        self._rows_max = rows_max
+        self._by_class: dict[tuple[Needs, int, str], Row] = {}
+        self._live: dict[int, Row] = {}
+        self._number = 0
+        self.queued = 0
+        self.changed = False  # in a way that the leader cannot know
+
+    def row_of(self, submission: Submission) -> Row:
+        key = (submission.needs, submission.priority, submission.job)
+        row = self._by_class.get(key)
+        if row is None:
+            if len(self._by_class) >= 2 * self._rows_max:
+                self._by_class = {k: r for k, r in self._by_class.items() if r.tasks}
+            self._number += 1
+            row = self._by_class[key] = Row(self._number, *key)
+        return row
+
+    def push(self, task: TaskId, row: Row, *, front: bool = False) -> None:
+        row.tasks[task] = None
+        if front:
+            row.tasks.move_to_end(task, last=False)
+        self._live[row.number] = row
+        self.queued += 1
+        self.changed = True
+
+    def remove(self, task: TaskId, row: Row) -> None:
+        """Take `task` out of the middle: cancelled, or finished elsewhere."""
+        del row.tasks[task]
+        self.queued -= 1
+        self.changed = True
+        if not row.tasks:
+            del self._live[row.number]
+
+    def take(self, number: int, count: int) -> list[TaskId]:
+        """Up to `count` tasks of row `number`, oldest first, for places that the leader granted."""
+        row = self._live.get(number)
+        if row is None:
+            return []
+        taken = [row.tasks.popitem(last=False)[0] for _ in range(min(count, len(row.tasks)))]
+        self.queued -= len(taken)
+        if not row.tasks:
+            del self._live[number]
+        return taken
+
+    def rows(self) -> list[Row]:
+        """Rows with tasks, most urgent first, at most as many as one message may carry."""
+        if len(self._live) <= self._rows_max:
+            return sorted(self._live.values(), key=_urgency)
+        return nsmallest(self._rows_max, self._live.values(), key=_urgency)
+
+    def table(self) -> tuple[DemandRow, ...]:
+        return tuple(
+            DemandRow(r.number, r.needs, len(r.tasks), r.priority, r.runtime_s, r.job) for r in self.rows()
+        )
+
+
+def _urgency(row: Row) -> tuple[int, int]:
+    return -row.priority, row.number

@@ -1,0 +1,55 @@
+"""Who may run what, in words: the one set of rules that owner, leader and worker share.
+
+Promises: an empty answer means eligible; otherwise each reason completes the sentence "this node …".
+"""
+
+from __future__ import annotations
+
+from openclaw.records import Kind, Member, Meta, Needs, Policy
+
+CAPABILITY = {Kind.COMMAND: "shell", Kind.SKILL: "skill", Kind.HANDLER: "skill"}
+"""What the roster must allow the submitter for each kind of task."""
+
+
+def refusals(needs: Needs, meta: Meta | None, member: Member | None, alive: bool) -> list[str]:
+    """Why the node that publishes `meta` does not run tasks with `needs`; empty when it does."""
+    if member is None:
+        return ["is not in the roster"]
+    if member.revoked:
+        return ["is revoked"]
+    reasons = [] if alive else ["is not alive"]
+    if needs.node and needs.node != member.node:
+        reasons.append("is not the node that was asked for")
+    if meta is None:
+        return [*reasons, "has not said yet what it offers"]
+    return reasons + _meta_refusals(needs, meta)
+
+
+def _meta_refusals(needs: Needs, meta: Meta) -> list[str]:
+    reasons: list[str] = []
+    if meta.draining:
+        reasons.append("is draining")
+    if meta.slots == 0:
+        reasons.append("has no slots")
+    if meta.policy is Policy.NONE or (meta.policy is Policy.SKILLS and needs.kind is Kind.COMMAND):
+        reasons.append(f"does not run {needs.kind}s (its policy is {meta.policy})")
+    reasons += [f"has no label {k}={v}" for k, v in needs.labels if (k, v) not in meta.labels]
+    skills = {row.name: row for row in meta.skills} if needs.skills else {}
+    for name in needs.skills:
+        row = skills.get(name)
+        if row is None:
+            reasons.append(f"does not have the skill {name}")
+        elif not row.eligible:
+            reasons.append(f"lacks for the skill {name}: {', '.join(row.missing) or 'something'}")
+    return reasons
+
+
+def submitter_refusal(kind: Kind, submitter: Member | None) -> str:
+    """Why `submitter` may not have such a task run anywhere; empty when it may."""
+    if submitter is None:
+        return "the submitter is not in the roster"
+    if submitter.revoked:
+        return "the submitter is revoked"
+    if CAPABILITY[kind] not in submitter.capabilities:
+        return f"the submitter lacks the capability {CAPABILITY[kind]}"
+    return ""

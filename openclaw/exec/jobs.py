@@ -1,0 +1,37 @@
+"""One attempt as its worker sees it, from the assignment to the owner's acknowledgement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
+from openclaw.messages import Holding
+
+
+class Phase(IntEnum):
+    WAITING = 0
+    RUNNING = 1  # from the moment that its row is stored and the executor is told
+    ENDED = 2
+    UNKNOWN = 3  # from our disk; the executor has not spoken yet
+    MAYBE = 4  # it was started, and the executor does not know it
+
+
+HOLDING = {
+    Phase.WAITING: Holding.WAITING,
+    Phase.RUNNING: Holding.RUNNING,
+    Phase.ENDED: Holding.ENDED,
+    Phase.UNKNOWN: Holding.RUNNING,
+    Phase.MAYBE: Holding.MAYBE_STARTED,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    task: TaskId
+    token: Token
+    owner: NodeId
+    phase: Phase
+    payload: bytes = b""
+    epoch: Epoch = NO_EPOCH
+    ending: str = ""  # why it was told to end

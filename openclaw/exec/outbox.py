@@ -1,0 +1,97 @@
+"""What an owner says at the end of a batch: grouped by worker, cut to what one message may carry.
+
+Promises: everything for one worker leaves in the order assign, end, ask, acknowledge; nothing leaves before
+`flush`, so a batch of a thousand events is a handful of messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from openclaw import messages as m
+from openclaw.config import Settings
+from openclaw.effects import Effect, Send
+from openclaw.ids import Epoch, NodeId, TaskId, Token
+from openclaw.records import Batch, Submission
+
+ITEMS_MAX = 1024
+_ITEM_OVERHEAD_BYTES = 160
+
+Place = tuple[NodeId, str, Epoch, int]
+"""A worker, its boot, and the epoch and number of the grant."""
+
+
+class Outbox:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.effects: list[Effect] = []
+        self._assigns: dict[Place, list[tuple[Submission, Token]]] = {}
+        self._ends: dict[tuple[NodeId, str], dict[tuple[TaskId, Token], None]] = {}
+        self._asks: dict[NodeId, dict[tuple[TaskId, Token], None]] = {}
+        self._acks: dict[NodeId, dict[tuple[TaskId, Token], None]] = {}
+
+    def assign(self, place: Place, submission: Submission, token: Token) -> None:
+        self._assigns.setdefault(place, []).append((submission, token))
+
+    def end(self, worker: NodeId, task: TaskId, token: Token, reason: str) -> None:
+        self._ends.setdefault((worker, reason), {})[task, token] = None
+
+    def ask(self, worker: NodeId, task: TaskId, token: Token) -> None:
+        self._asks.setdefault(worker, {})[task, token] = None
+
+    def acknowledge(self, worker: NodeId, task: TaskId, token: Token) -> None:
+        self._acks.setdefault(worker, {})[task, token] = None
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._assigns or self._ends or self._asks or self._acks)
+
+    def flush(self) -> None:
+        for place, items in self._assigns.items():
+            for message in _assigns(place, items, self._settings):
+                self.effects.append(Send(place[0], message))
+        for (worker, reason), ends in self._ends.items():
+            self.effects.extend(Send(worker, m.End(part, reason)) for part in _cut(list(ends)))
+        for worker, asks in self._asks.items():
+            self.effects.extend(Send(worker, m.Ask(part)) for part in _cut(list(asks)))
+        for worker, acks in self._acks.items():
+            self.effects.extend(Send(worker, m.OutcomesStored(part)) for part in _cut(list(acks)))
+        self._assigns, self._ends, self._asks, self._acks = {}, {}, {}, {}
+
+    def take(self) -> list[Effect]:
+        effects, self.effects = self.effects, []
+        return effects
+
+
+def _cut(items: list[tuple[TaskId, Token]]) -> Iterator[tuple[tuple[TaskId, Token], ...]]:
+    for start in range(0, len(items), ITEMS_MAX):
+        yield tuple(items[start : start + ITEMS_MAX])
+
+
+def _assigns(place: Place, work: list[tuple[Submission, Token]], settings: Settings) -> Iterator[m.Assign]:
+    """`work` in messages of bounded size, each signature batch once a message."""
+    _, boot, epoch, grant = place
+    items: list[m.Item] = []
+    batches: dict[bytes, int] = {}
+    kept: list[Batch] = []
+    size = 0
+    for submission, token in work:
+        batch = submission.batch
+        index = batches.get(batch.signature)
+        weight = len(submission.payload) + _ITEM_OVERHEAD_BYTES
+        weight += 0 if index is not None else len(batch.leaves) + len(batch.signature)
+        if items and (len(items) >= settings.assign_tasks_max or size + weight > settings.assign_bytes_max):
+            yield m.Assign(epoch, grant, boot, tuple(kept), tuple(items))
+            items, batches, kept, size, index = [], {}, [], 0, None
+        if index is None:
+            index = batches[batch.signature] = len(kept)
+            kept.append(batch)
+        size += weight
+        items.append(
+            m.Item(
+                submission.task, token, submission.needs, submission.payload, index, submission.leaf,
+                submission.once,
+            )
+        )  # fmt: skip
+    if items:
+        yield m.Assign(epoch, grant, boot, tuple(kept), tuple(items))

@@ -1,0 +1,366 @@
+"""The worker: decides what runs on this node, and keeps each outcome until its owner has it.
+
+Promises: nothing starts that the fences, the epoch, the roster or our own policy forbid; what starts is on
+disk first; at most `slots` run at once, first come, first served; whatever is refused or sworn off never starts
+under that token.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from openclaw import messages as m
+from openclaw.config import Settings
+from openclaw.effects import (
+    DrainAsked,
+    Effect,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    Forget,
+    Kill,
+    LeaderChanged,
+    LoadChanged,
+    MemberChanged,
+    MetaChanged,
+    Note,
+    ProcessExited,
+    ProcessStarted,
+    Received,
+    Rng,
+    RosterChanged,
+    Run,
+    Started,
+    StopAsked,
+    Stopped,
+    Store,
+    Tick,
+)
+from openclaw.exec.admission import Admission
+from openclaw.exec.deliveries import Deliveries
+from openclaw.exec.fences import Fences
+from openclaw.exec.jobs import HOLDING, Job, Phase
+from openclaw.exec.news import News
+from openclaw.ids import NodeId, TaskId, Token
+from openclaw.messages import Holding, Status
+from openclaw.records import Attempt, Exit, Held, Member, Restored, Table
+
+_STOP_MARGIN_S = 2.0
+_ASKS_DEFERRED_MAX = 1024
+
+
+class Worker:
+    def __init__(self, me: NodeId, boot: str, settings: Settings, rng: Rng, restored: Restored) -> None:
+        self.settings = settings
+        self._admission = Admission(me, boot, settings, restored.epoch)
+        self._fences = Fences(settings.fences_max)
+        self._deliveries = Deliveries(settings)
+        self._news = News(me, boot, settings, rng)
+        self._jobs: dict[TaskId, Job] = {}
+        self._waiting: OrderedDict[TaskId, Job] = OrderedDict()
+        self._busy = 0
+        self._peers: dict[NodeId, tuple[Status, str]] = {me: (Status.ALIVE, boot)}
+        self._executor_up = False
+        self._deferred: list[tuple[m.Ask, NodeId]] = []
+        self._stop_by_s: float | None = None
+        self._flush_due_s: float | None = None
+        for attempt in restored.attempts:
+            self._restore(attempt)
+
+    @property
+    def running(self) -> int:
+        return self._busy
+
+    @property
+    def queued(self) -> int:
+        return len(self._waiting)
+
+    def held(self) -> list[tuple[TaskId, Token, NodeId]]:
+        """Every attempt that this node has, with its owner: for people who ask where a task is."""
+        return [(job.task, job.token, job.owner) for job in self._jobs.values()]
+
+    # --- the door --------------------------------------------------------------------------------
+
+    def handle(self, event: Event | Note, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        match event:
+            case Received(message=message, sender=sender):
+                effects = self._receive(message, sender, now)
+            case Tick():
+                return self._flush(now)
+            case ProcessStarted(task=task, token=token, started=started):
+                self._started(task, token, started)
+            case ProcessExited(task=task, token=token, exit=exit):
+                effects = self._exited(task, token, exit)
+            case MemberChanged(node=node, status=status, incarnation=incarnation):
+                self._member(node, status, incarnation.boot)
+            case ExecutorUp(held=held):
+                effects = self._reconcile(held)
+            case ExecutorDown():
+                self._executor_up = False
+            case RosterChanged(members=members):
+                effects = self._roster(members)
+            case StopAsked():
+                effects = self._stop(event, now)
+            case LeaderChanged(epoch=epoch):
+                self._admission.follow(epoch, now)
+                self._news.follow(epoch, now)
+            case Started(meta=meta) | MetaChanged(meta=meta):
+                self._admission.offer(meta)
+            case DrainAsked(draining=draining):
+                self._admission.draining = draining
+                self._hand_back("draining" if draining else "")
+            case _:
+                return []
+        self._flush_due_s = now
+        return effects
+
+    def next_deadline(self) -> float | None:
+        timers = (
+            self._flush_due_s,
+            self._deliveries.next(self._alive),
+            self._news.next(),
+            self._stop_by_s,
+        )
+        return min((at for at in timers if at is not None), default=None)
+
+    def _receive(self, message: m.AnyMessage, sender: NodeId, now: float) -> list[Effect]:
+        match message:
+            case m.Assign():
+                self._assigned(message, sender, now)
+            case m.OutcomesStored(items=items):
+                return [effect for task, token in items for effect in self._acknowledged(task, token, sender)]
+            case m.Ask():
+                self._asked(message, sender)
+            case m.End():
+                return self._end(message, sender)
+            case m.Probe(seq=seq):
+                load = self._busy + len(self._waiting)
+                free = max(0, self._slots - load) if self._admission.open else 0
+                self._news.room(sender, seq, load, free)
+        return []
+
+    @property
+    def _slots(self) -> int:
+        return self._admission.slots if self._executor_up else 0
+
+    def _alive(self, node: NodeId) -> bool:
+        return node in self._peers and self._peers[node][0] is Status.ALIVE
+
+    # --- what is given to us ---------------------------------------------------------------------
+
+    def _assigned(self, assign: m.Assign, sender: NodeId, now: float) -> None:
+        self._news.took(sender, assign, len(assign.items))
+        refusal = self._admission.refuse_all(assign, sender, now)
+        for item in assign.items:
+            job = self._jobs.get(item.task)
+            if job is not None and job.token == item.token:
+                self._tell(job)
+                continue
+            if not self._fences.passes(item.task, item.token):
+                self._news.have(sender, item.task, item.token, Holding.NOT_STARTED)
+                continue
+            reason = refusal or self._admission.refuse(item, sender) or self._no_place(job)
+            self._fences.raise_to(item.task, item.token)
+            if reason:
+                self._news.returned(sender, item.task, item.token, reason)
+                continue
+            job = Job(item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch)
+            self._jobs[item.task] = self._waiting[item.task] = job
+
+    def _no_place(self, older: Job | None) -> str:
+        """Why there is no place for a task, of which we may have an `older` attempt."""
+        if older is not None and older.phase not in (Phase.WAITING, Phase.MAYBE):
+            self._tell(older)
+            return "an older attempt is still here"
+        if len(self._waiting) >= self._admission.queue_max:
+            return "its queue is full"
+        return ""
+
+    def _asked(self, ask: m.Ask, sender: NodeId) -> None:
+        if not self._executor_up:
+            if len(self._deferred) < _ASKS_DEFERRED_MAX:
+                self._deferred.append((ask, sender))
+            return
+        for task, token in ask.items:
+            job = self._jobs.get(task)
+            if token.owner != sender:
+                continue
+            if job is not None and job.token == token:
+                self._tell(job)
+            else:
+                self._fences.raise_to(task, token)
+                self._news.have(sender, task, token, Holding.NOT_STARTED)
+
+    def _end(self, end: m.End, sender: NodeId) -> list[Effect]:
+        effects: list[Effect] = []
+        for task, token in end.items:
+            job = self._jobs.get(task)
+            if token.owner != sender:
+                continue
+            if job is None or job.token != token:
+                self._fences.raise_to(task, token)
+                self._news.have(sender, task, token, Holding.NOT_STARTED)
+            elif job.phase is Phase.WAITING:
+                self._drop_waiting(job)
+                self._news.have(sender, task, token, Holding.NOT_STARTED)
+            elif job.phase is Phase.RUNNING:
+                effects += self._kill(job, end.reason, self.settings.kill_grace_s)
+            else:
+                self._tell(job)
+        return effects
+
+    def _tell(self, job: Job) -> None:
+        self._news.have(job.owner, job.task, job.token, HOLDING[job.phase])
+
+    def _drop_waiting(self, job: Job) -> None:
+        del self._waiting[job.task]
+        del self._jobs[job.task]
+
+    def _hand_back(self, reason: str) -> None:
+        """Everything that waits goes back to its owner, if there is a `reason`."""
+        for job in list(self._waiting.values()) if reason else ():
+            self._drop_waiting(job)
+            self._news.returned(job.owner, job.task, job.token, reason)
+
+    # --- what runs -------------------------------------------------------------------------------
+
+    def _start(self) -> list[Effect]:
+        effects: list[Effect] = []
+        while self._waiting and self._busy < self._slots and self._stop_by_s is None:
+            _, job = self._waiting.popitem(last=False)
+            job.phase = Phase.RUNNING
+            self._busy += 1
+            effects.append(Store(Table.ATTEMPTS, job.task, Attempt(job.task, job.token, job.owner)))
+            effects.append(Run(job.task, job.token, job.owner, job.payload, job.epoch))
+            job.payload = b""
+        return effects
+
+    def _started(self, task: TaskId, token: Token, started: float) -> None:
+        job = self._jobs.get(task)
+        if job is not None and job.token == token and job.phase is Phase.RUNNING:
+            self._news.started(job.owner, task, token, started)
+
+    def _exited(self, task: TaskId, token: Token, exit: Exit) -> list[Effect]:
+        job = self._jobs.get(task)
+        if job is None or job.token != token:
+            return [Forget(task, token)]
+        if job.phase not in (Phase.RUNNING, Phase.UNKNOWN, Phase.MAYBE):
+            return []
+        self._busy -= job.phase is Phase.RUNNING
+        job.phase = Phase.ENDED
+        if not self._admission.member(job.owner):
+            return self._forget(job)
+        self._deliveries.add(job.owner, m.Outcome(task, token, exit))
+        return [Store(Table.ATTEMPTS, task, Attempt(task, token, job.owner, exit))]
+
+    def _acknowledged(self, task: TaskId, token: Token, sender: NodeId) -> list[Effect]:
+        job = self._jobs.get(task)
+        if job is None or job.token != token or job.owner != sender:
+            return []
+        return self._forget(job) if job.phase in (Phase.ENDED, Phase.MAYBE) else []
+
+    def _forget(self, job: Job) -> list[Effect]:
+        self._deliveries.acknowledged(job.owner, job.task)
+        del self._jobs[job.task]
+        return [Store(Table.ATTEMPTS, job.task, None), Forget(job.task, job.token)]
+
+    def _kill(self, job: Job, reason: str, grace_s: float) -> list[Effect]:
+        """End what runs, once; its exit is the confirmation."""
+        if job.ending:
+            return []
+        job.ending = reason
+        return [Kill(job.task, job.token, reason, grace_s)]
+
+    # --- the executor ----------------------------------------------------------------------------
+
+    def _restore(self, attempt: Attempt) -> None:
+        phase = Phase.UNKNOWN if attempt.exit is None else Phase.ENDED
+        self._jobs[attempt.task] = Job(attempt.task, attempt.token, attempt.owner, phase)
+        self._fences.raise_to(attempt.task, attempt.token)
+        if attempt.exit is not None:
+            self._deliveries.add(attempt.owner, m.Outcome(attempt.task, attempt.token, attempt.exit))
+
+    def _reconcile(self, held: tuple[Held, ...]) -> list[Effect]:
+        """The executor has told all that it holds: settle every attempt that we were not sure of."""
+        self._executor_up = True
+        effects: list[Effect] = []
+        known: set[TaskId] = set()
+        for one in held:
+            job = self._jobs.get(one.task)
+            if job is None or job.token != one.token:
+                stray = Forget(one.task, one.token) if one.exit is not None else None
+                effects.append(stray or Kill(one.task, one.token, "superseded", self.settings.kill_grace_s))
+                continue
+            known.add(one.task)
+            if one.exit is not None:
+                effects += self._exited(one.task, one.token, one.exit)
+            elif job.phase is not Phase.ENDED:
+                effects += self._adopt(job)
+        for task, job in self._jobs.items():
+            if task not in known and job.phase in (Phase.RUNNING, Phase.UNKNOWN):
+                self._busy -= job.phase is Phase.RUNNING
+                job.phase = Phase.MAYBE
+                self._tell(job)
+        deferred, self._deferred = self._deferred, []
+        for ask, sender in deferred:
+            self._asked(ask, sender)
+        return effects
+
+    def _adopt(self, job: Job) -> list[Effect]:
+        self._busy += job.phase is not Phase.RUNNING
+        job.phase = Phase.RUNNING
+        self._tell(job)
+        reason, job.ending = job.ending, ""
+        return self._kill(job, reason, self.settings.kill_grace_s) if reason else []
+
+    # --- the others, and our own end -------------------------------------------------------------
+
+    def _member(self, node: NodeId, status: Status, boot: str) -> None:
+        before = self._peers.get(node)
+        self._peers[node] = (status, boot)
+        if status is not Status.ALIVE or before == (status, boot):
+            return
+        if before is None or before[0] >= Status.DOWN or before[1] != boot:
+            self._deliveries.back(node)
+            for job in self._jobs.values():
+                if job.owner == node and job.phase in (Phase.RUNNING, Phase.MAYBE):
+                    self._tell(job)
+
+    def _roster(self, members: Mapping[NodeId, Member]) -> list[Effect]:
+        """What a revoked node submitted ends here."""
+        self._admission.roster(members)
+        effects: list[Effect] = []
+        for job in list(self._jobs.values()):
+            member = members.get(job.owner)
+            if member is None or not member.revoked:
+                continue
+            if job.phase is Phase.WAITING:
+                self._drop_waiting(job)
+            elif job.phase is Phase.RUNNING:
+                effects += self._kill(job, "cancel", self.settings.kill_grace_s)
+            else:
+                effects += self._forget(job)
+        return effects
+
+    def _stop(self, event: StopAsked, now: float) -> list[Effect]:
+        self._admission.stopping = True
+        self._hand_back("stopping")
+        if event.keep:
+            return [*self._flush(now), Stopped(keep=True)]
+        self._stop_by_s = now + event.grace_s + self.settings.kill_grace_s + _STOP_MARGIN_S
+        running = [job for job in self._jobs.values() if job.phase is Phase.RUNNING]
+        return [kill for job in running for kill in self._kill(job, "stop", event.grace_s)]
+
+    def _flush(self, now: float) -> list[Effect]:
+        self._flush_due_s = None
+        effects = self._start()
+        load = LoadChanged(self._busy, len(self._waiting))
+        effects += self._news.flush(now, load, self._slots, draining=not self._admission.open)
+        effects += self._deliveries.flush(now, self._alive)
+        if self._stop_by_s is not None and (self._busy == 0 or self._stop_by_s <= now):
+            self._stop_by_s = None
+            self._admission.stopping = True
+            effects.append(Stopped(keep=False))
+        return effects

@@ -1,0 +1,335 @@
+"""A mesh of owners, workers and one leader in memory: the same machines, a clock that the test moves.
+
+Messages arrive in order; a batch is handled, its stores land on the node's disk, then its other effects happen.
+Tests pull any cable (`cut`), crash and restart nodes, and read what started from `starts`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+
+from openclaw import effects as e
+from openclaw import messages as m
+from openclaw.config import Settings
+from openclaw.exec.leader import Leader
+from openclaw.exec.owner import Owner
+from openclaw.exec.worker import Worker
+from openclaw.ids import NO_EPOCH, Epoch, Incarnation, NodeId, TaskId, Token, mint_task_id
+from openclaw.records import (
+    Attempt,
+    Batch,
+    Counts,
+    Exit,
+    Held,
+    Kind,
+    Member,
+    Meta,
+    Needs,
+    Progress,
+    Record,
+    Restored,
+    State,
+    Submission,
+    Table,
+)
+
+EVERYTHING = frozenset({"observe", "skill", "shell", "admin"})
+WALL_OFFSET_S = 1_000_000.0
+
+
+def node_id(number: int) -> NodeId:
+    return NodeId(f"node{number:012d}")
+
+
+def submission(owner: NodeId, sequence: int, **fields: object) -> Submission:
+    task = mint_task_id(owner, "boot", sequence)
+    base: dict[str, object] = {
+        "needs": Needs(kind=Kind.COMMAND),
+        "payload": b"true",
+        "batch": Batch(b"signature", b"leaves"),
+        "leaf": 0,
+        "submitted": 0.0,
+    }
+    return Submission(task=task, **(base | fields))  # type: ignore[arg-type]
+
+
+@dataclass
+class Node:
+    me: NodeId
+    boot: str
+    owner: Owner
+    worker: Worker
+    leader: Leader
+    disk: dict[tuple[Table, str], Record] = field(default_factory=dict)
+    process: dict[tuple[TaskId, Token], Exit | None] = field(default_factory=dict)  # in the executor
+    inbox: deque[e.Event | e.Note] = field(default_factory=deque)
+    notes: list[e.Effect] = field(default_factory=list)
+    up: bool = True
+    restarts: int = 0
+
+
+class Mesh:
+    def __init__(
+        self,
+        count: int = 3,
+        *,
+        slots: int = 2,
+        settings: Settings | None = None,
+        seed: int = 1,
+        lead: int = 0,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.seed = seed
+        self.slots = slots
+        self.now = 100.0
+        self.cuts: set[frozenset[NodeId]] = set()
+        self.starts: list[tuple[TaskId, Token, NodeId]] = []
+        self.sent: list[tuple[NodeId, e.Send]] = []
+        self.lost: set[type[m.Message]] = set()  # kinds of messages that get lost
+        self.ids = [node_id(i) for i in range(count)]
+        self.members = {n: Member(n, f"n{i}", EVERYTHING) for i, n in enumerate(self.ids)}
+        self.epoch: Epoch | None = None
+        self.nodes = {n: self._node(n, "boot0", Restored()) for n in self.ids}
+        for node in self.nodes.values():
+            self._begin(node)
+        if lead >= 0:
+            self.elect(lead)
+        self.run()
+
+    # --- nodes -----------------------------------------------------------------------------------
+
+    def _node(self, me: NodeId, boot: str, restored: Restored) -> Node:
+        def rng(stream: str) -> Random:
+            return Random(f"{self.seed}:{me}:{boot}:{stream}")
+
+        return Node(
+            me,
+            boot,
+            Owner(me, boot, self.settings, rng("owner"), restored),
+            Worker(me, boot, self.settings, rng("worker"), restored),
+            Leader(me, self.settings, rng("leader")),
+        )
+
+    def _begin(self, node: Node) -> None:
+        node.inbox.append(e.Started(self.meta(node.me), WALL_OFFSET_S))
+        node.inbox.append(e.RosterChanged(self.members, b""))
+        node.inbox.append(e.IncarnationRaised(Incarnation(node.restarts + 1, node.boot)))
+        for other in self.nodes_up() if hasattr(self, "nodes") else []:
+            if other.me != node.me:
+                self._introduce(node, other)
+                self._introduce(other, node)
+        held = tuple(Held(task, token, exit) for (task, token), exit in node.process.items())
+        node.inbox.append(e.ExecutorUp(held))
+        node.inbox.append(e.Settled())
+        if self.epoch is not None:
+            node.inbox.append(e.LeaderChanged(self.epoch))
+
+    def _introduce(self, node: Node, other: Node) -> None:
+        incarnation = Incarnation(other.restarts + 1, other.boot)
+        node.inbox.append(e.MetaLearned(other.me, 1, self.meta(other.me)))
+        node.inbox.append(e.MemberChanged(other.me, m.Status.ALIVE, incarnation))
+
+    def meta(self, node: NodeId) -> Meta:
+        return Meta(name=self.members[node].name, slots=self.slots)
+
+    def nodes_up(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.up]
+
+    def __getitem__(self, number: int) -> Node:
+        return self.nodes[self.ids[number]]
+
+    def elect(self, number: int | None) -> None:
+        term = (self.epoch.term if self.epoch else 0) + 1
+        epoch = None if number is None else Epoch(term, self.ids[number])
+        self.epoch = epoch or self.epoch
+        self.give_all(e.LeaderChanged(epoch))
+
+    def crash(self, number: int, *, executor: bool = False, noticed: bool = True) -> None:
+        """Power off; `executor` takes the running commands along."""
+        node = self[number]
+        node.up = False
+        node.inbox.clear()
+        if executor:
+            node.process.clear()
+        if noticed:
+            self.tell_status(number, m.Status.DOWN)
+
+    def tell_status(self, number: int, status: m.Status, *, back_soon: bool = False) -> None:
+        node = self[number]
+        incarnation = Incarnation(node.restarts + 1, node.boot)
+        for other in self.nodes_up():
+            if other.me != node.me:
+                other.inbox.append(e.MemberChanged(node.me, status, incarnation, back_soon))
+
+    def restart(self, number: int) -> None:
+        """Start again from what is on disk; the executor still holds what it held."""
+        old = self[number]
+        boot = f"boot{old.restarts + 1}"
+        node = self._node(old.me, boot, restored(old.disk))
+        node.disk, node.process, node.restarts = old.disk, old.process, old.restarts + 1
+        self.nodes[old.me] = node
+        self._begin(node)
+
+    # --- the world -------------------------------------------------------------------------------
+
+    def give(self, number: int, *events: e.Event | e.Note) -> None:
+        self[number].inbox.extend(events)
+
+    def give_all(self, *events: e.Event | e.Note) -> None:
+        for node in self.nodes_up():
+            node.inbox.extend(events)
+
+    def cut(self, a: int, b: int) -> None:
+        self.cuts.add(frozenset({self.ids[a], self.ids[b]}))
+
+    def mend(self) -> None:
+        self.cuts.clear()
+
+    def submit(self, number: int, count: int = 1, **fields: object) -> list[TaskId]:
+        node = self[number]
+        first = len([key for key in node.disk if key[0] is Table.TASKS]) + 1
+        tasks = tuple(submission(node.me, first + i, **fields) for i in range(count))
+        self.give(number, e.Submitted(tasks))
+        self.run()
+        return [task.task for task in tasks]
+
+    def run(self) -> None:
+        """Until nothing more happens at this instant."""
+        for _ in range(10_000):
+            busy = False
+            for node in self.nodes_up():
+                busy = self._batch(node) or busy
+            if not busy:
+                return
+        raise AssertionError("livelock")
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock, stopping at every deadline on the way."""
+        until = self.now + seconds
+        self.run()
+        for _ in range(100_000):
+            due = [d for node in self.nodes_up() for d in self._deadlines(node) if d <= until]
+            if not due:
+                break
+            self.now = max(self.now, min(due))
+            self.run()
+        else:
+            raise AssertionError("the clock does not move")
+        self.now = until
+        self.run()
+
+    def _deadlines(self, node: Node) -> list[float]:
+        machines = (node.owner, node.worker, node.leader)
+        return [d for machine in machines if (d := machine.next_deadline()) is not None]
+
+    def _batch(self, node: Node) -> bool:
+        machines = (node.owner, node.worker, node.leader)
+        effects: list[e.Effect] = []
+        events = 0
+        while node.inbox:
+            event = node.inbox.popleft()
+            events += 1
+            for machine in machines:
+                effects += machine.handle(event, self.now)
+        for machine in machines:
+            due = machine.next_deadline()
+            if due is not None and due <= self.now:
+                events += 1
+                effects += machine.handle(e.Tick(), self.now)
+        for effect in effects:
+            if isinstance(effect, e.Store):
+                key = (effect.table, effect.key)
+                if effect.value is None:
+                    node.disk.pop(key, None)
+                else:
+                    node.disk[key] = effect.value
+        for effect in effects:
+            self._perform(node, effect)
+        return events > 0
+
+    def _perform(self, node: Node, effect: e.Effect) -> None:
+        match effect:
+            case e.Send(to=to, message=message):
+                self.sent.append((node.me, effect))
+                there = self.nodes.get(to)
+                cut = frozenset({node.me, to}) in self.cuts or type(message) in self.lost
+                if there is not None and there.up and not cut:
+                    there.inbox.append(e.Received(message, node.me))
+            case e.Run(task=task, token=token):
+                self.starts.append((task, token, node.me))
+                node.process[task, token] = None
+                node.inbox.append(e.ProcessStarted(task, token, self.now + WALL_OFFSET_S))
+            case e.Kill(task=task, token=token, reason=reason):
+                if (task, token) in node.process:
+                    self._exit(node, task, token, Exit(130, ended_by=reason))
+            case e.Forget(task=task, token=token):
+                node.process.pop((task, token), None)
+            case e.Store():
+                pass
+            case _:
+                node.notes.append(effect)
+
+    def _exit(self, node: Node, task: TaskId, token: Token, exit: Exit) -> None:
+        if node.process.get((task, token), exit) is None:
+            node.process[task, token] = exit
+            if node.up:
+                node.inbox.append(e.ProcessExited(task, token, exit))
+
+    def finish(self, *, code: int = 0, runtime_s: float = 0.0, exit: Exit | None = None) -> int:
+        """End every running command with `code`, also on nodes that are down; how many that were."""
+        ended = 0
+        for node in self.nodes.values():
+            for (task, token), known in list(node.process.items()):
+                if known is None:
+                    self._exit(node, task, token, exit or Exit(code, runtime_s=runtime_s))
+                    ended += 1
+        self.run()
+        return ended
+
+    # --- what is to be seen ----------------------------------------------------------------------
+
+    def progress(self, task: TaskId) -> Progress:
+        for node in self.nodes.values():
+            row = node.disk.get((Table.PROGRESS, task))
+            if isinstance(row, Progress):
+                return row
+        raise KeyError(task)
+
+    def state(self, task: TaskId) -> State:
+        return self.progress(task).state
+
+    def story(self, task: TaskId) -> list[State]:
+        return [move.state for move in self.progress(task).story]
+
+    def started_on(self, task: TaskId) -> list[NodeId]:
+        return [node for started, _, node in self.starts if started == task]
+
+    def number(self, node: NodeId) -> int:
+        return self.ids.index(node)
+
+
+def restored(disk: dict[tuple[Table, str], Record]) -> Restored:
+    submissions: list[Submission] = []
+    progress: list[Progress] = []
+    attempts: list[Attempt] = []
+    for (table, key), row in disk.items():
+        match row:
+            case Progress() if not row.state.final or not row.fetched:
+                kept = disk[Table.TASKS, key]
+                assert isinstance(kept, Submission)
+                submissions.append(kept)
+                progress.append(row)
+            case Attempt() if table is Table.ATTEMPTS:
+                attempts.append(row)
+    counts = disk.get((Table.META, "counts"), Counts())
+    assert isinstance(counts, Counts)
+    return Restored(
+        incarnation=1,
+        epoch=NO_EPOCH,
+        counts=counts,
+        submissions=tuple(submissions),
+        progress=tuple(progress),
+        attempts=tuple(attempts),
+    )
