@@ -1,0 +1,72 @@
+"""What all commands share: the options of everywhere, the connection to the node, and spans of time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from openclaw.cli.settings import state_folder
+from openclaw.client import Client
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_STATE_DIR = "openclaw.state_dir"
+_JSON = "json"  # the entry reads it to know in which form to report a failure
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """An option's span of time, in seconds."""
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def seconds(text: str) -> float:
+    """Raises ValueError for what is no span of time."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
+        raise ValueError(f"{text!r} is no span of time; write 90, 10s, 5m, 2h or 1h30m")
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    return float(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
+
+
+def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], object]:
+    def callback(ctx: click.Context, _param: click.Parameter, value: object) -> object:
+        if value:
+            ctx.meta[key] = value
+        return value
+
+    return callback
+
+
+def state_dir_option(function: Decorated) -> Decorated:
+    return click.option(
+        "--state-dir",
+        metavar="DIR",
+        expose_value=False,
+        is_eager=True,
+        callback=_remember(_STATE_DIR),
+        help="The node to talk to, by its state folder.",
+    )(function)
+
+
+def json_option(function: Decorated) -> Decorated:
+    return click.option(
+        "--json", "as_json", is_flag=True, is_eager=True, callback=_remember(_JSON), help="One JSON document."
+    )(function)
+
+
+def state_dir() -> Path:
+    """The state folder that this invocation is about."""
+    return state_folder(click.get_current_context().meta.get(_STATE_DIR))
+
+
+def connect() -> Client:
+    return Client(state_dir())

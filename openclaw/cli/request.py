@@ -1,0 +1,105 @@
+"""From options of `run` and `map` to a task as the node takes it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from openclaw.cli.common import duration
+from openclaw.client import Doc
+from openclaw.config import FILE_BYTES_MAX
+from openclaw.errors import MeshError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+COPY_BYTES = 1 << 20
+
+
+def pair(text: str) -> tuple[str, str]:
+    """KEY=VALUE."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def variable(text: str) -> tuple[str, str]:
+    """NAME=VALUE, or NAME for the value that it has here, so that no secret stands in a command line."""
+    key, equals, value = text.partition("=")
+    if not key:
+        raise click.BadParameter(f"{text!r} is not NAME or NAME=VALUE")
+    if equals:
+        return key, value
+    if key not in os.environ:
+        raise click.BadParameter(f"{key} is not set here; set it, or write {key}=VALUE")
+    return key, os.environ[key]
+
+
+_PLACE = (
+    click.option("--node", default="", metavar="NAME", help="Run it there and nowhere else."),
+    click.option("--label", "labels", type=pair, multiple=True, metavar="K=V", help="Only where it holds."),
+    click.option("--skill", "skills", multiple=True, metavar="NAME", help="Only where this skill is."),
+    click.option("--env", type=variable, multiple=True, metavar="NAME[=VALUE]", help="Set or pass on."),
+    click.option("--cwd", default="", metavar="DIR", help="Directory on that machine (default: scratch)."),
+    click.option("--timeout", type=duration, default="0", metavar="TIME", help="End it after 90, 10s or 5m."),
+    click.option(
+        "--retries", type=click.IntRange(0), default=0, metavar="N", help="Try failures and timeouts again."
+    ),
+    click.option("--once", is_flag=True, help="Never start it twice; 'lost' when nobody can know."),
+    click.option("--priority", type=int, default=0, metavar="N", help="Higher goes first."),
+    click.option("--name", default="", metavar="LABEL", help="How to call it in lists."),
+)  # fmt: skip
+
+
+def task_options(function: Decorated) -> Decorated:
+    """The options that `run` and `map` have in common; a command takes them as keywords."""
+    for option in reversed(_PLACE):
+        function = option(function)
+    return function
+
+
+def task_request(argv: Sequence[str], options: dict[str, Any]) -> Doc:
+    """The task that `submit` and `run` send, from the keywords of `task_options`."""
+    return {
+        "kind": "command",
+        "argv": list(argv),
+        "env": dict(options["env"]),
+        "cwd": options["cwd"],
+        "timeout_s": options["timeout"],
+        "retries": options["retries"],
+        "once": options["once"],
+        "needs": {
+            "node": options["node"],
+            "labels": dict(options["labels"]),
+            "skills": list(options["skills"]),
+        },
+        "name": options["name"],
+        "priority": options["priority"],
+    }
+
+
+def keep_stdin(state_dir: Path) -> Path:
+    """All of our standard input, in a private file that the node takes over."""
+    folder = state_dir / "files"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"incoming-{os.getpid()}-{os.urandom(4).hex()}"
+    size = 0
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            while chunk := sys.stdin.buffer.read(COPY_BYTES):
+                size += len(chunk)
+                if size > FILE_BYTES_MAX:
+                    raise MeshError(
+                        f"standard input is over {FILE_BYTES_MAX >> 30} GiB, more than a task may be given",
+                        kind="too_large",
+                        exit_code=125,
+                    )
+                file.write(chunk)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,109 @@
+"""`openclaw run`: one command, on whichever machine can do it and has the fewest tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from openclaw.cli.common import json_option, state_dir, state_dir_option
+from openclaw.cli.follow import STDERR, STDOUT, Following, end
+from openclaw.cli.output import emit, leave, note
+from openclaw.cli.request import keep_stdin, task_options, task_request
+from openclaw.client import Client, Doc
+
+SHELL = "/bin/sh"
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED)
+@click.option("--shell", default=None, metavar="LINE", help="Run a line of shell instead, like 'a | b'.")
+@task_options
+@click.option(
+    "--input", "inputs", multiple=True, metavar="FILE", help="Bring this file into its scratch directory."
+)
+@click.option(
+    "--output", "outputs", multiple=True, metavar="FILE", help="Bring this file back when it succeeded."
+)
+@click.option("--stdin", is_flag=True, help="Give it our standard input, read to its end first.")
+@click.option("--wait", is_flag=True, help="Wait for a node that can do it, if there is none now.")
+@click.option("-d", "--detach", is_flag=True, help="Print only the id and return.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not name the node.")
+@json_option
+@state_dir_option
+def run(argv: tuple[str, ...], shell: str | None, **options: Any) -> None:
+    """Run a command on the machine that can do it and has the fewest tasks.
+
+    \b
+    openclaw run -- hostname
+    openclaw run --node nas --input film.mkv --output film.mp4 -- ffmpeg -i film.mkv film.mp4
+    openclaw run --shell 'sort names | uniq -c'
+
+    Everything after -- is passed on verbatim. The exit code is the command's own; 124 timed out, 125 the mesh
+    could not do it, 126 not executable, 127 not found, 130 cancelled, 128+n ended by signal n.
+    """
+    if bool(argv) == (shell is not None):
+        raise click.UsageError("give a command after --, or a line with --shell (one of them)")
+    folder = state_dir()
+    with Client(folder) as client:
+        request = _request(folder, argv, shell, options)
+        if options["detach"]:
+            _detached(client, request, options)
+        _foreground(client, folder, request, options)
+
+
+def _request(folder: Path, argv: tuple[str, ...], shell: str | None, options: dict[str, Any]) -> Doc:
+    request = task_request(argv, options)
+    if shell is not None:
+        request |= {"argv": [SHELL, "-c", shell], "title": shell}
+    if names := _doubled([Path(file).name for file in (*options["inputs"], *options["outputs"])]):
+        raise click.UsageError(f"two files would be called {names[0]!r} in the scratch directory")
+    request["inputs"] = [
+        {"path": str(Path(file).absolute()), "name": Path(file).name} for file in options["inputs"]
+    ]
+    request["outputs"] = [Path(file).name for file in options["outputs"]]
+    if options["stdin"]:
+        request |= {"stdin": str(keep_stdin(folder)), "take_stdin": True}
+    return request
+
+
+def _doubled(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _detached(client: Client, request: Doc, options: dict[str, Any]) -> None:
+    answer = client.call("submit", answer_s=None, tasks=[request], wait=options["wait"])
+    if options["as_json"]:
+        emit({"id": answer["ids"][0], "guardians": answer["guardians"]})
+    else:
+        print(answer["ids"][0])
+    leave(0)
+
+
+def _foreground(client: Client, folder: Path, request: Doc, options: dict[str, Any]) -> None:
+    stdout = STDERR if options["as_json"] else STDOUT
+    following = Following(folder, quiet=options["quiet"], stdout=stdout)
+    task = following.follow(client.stream("run", task=request, follow=True, wait=options["wait"]))["task"]
+    if task["state"] == "succeeded":
+        for file in options["outputs"]:
+            _bring_back(client, task["id"], Path(file))
+            if not options["quiet"]:
+                note(f"wrote {file}")
+    if options["as_json"]:
+        emit(task)
+    leave(end(task))
+
+
+def _bring_back(client: Client, task: str, target: Path) -> None:
+    """Copies an output to where it was asked for: whole or not at all."""
+    import shutil
+
+    kept = client.call("output_path", answer_s=None, id=task, name=target.name)["path"]
+    partial = target.with_name(f".{target.name}.{task}")
+    try:
+        shutil.copyfile(kept, partial)
+        partial.replace(target)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

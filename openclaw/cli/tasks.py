@@ -1,0 +1,154 @@
+"""`openclaw tasks` and `openclaw task …`: any task, from any machine, whoever owns it."""
+
+from __future__ import annotations
+
+import click
+
+from openclaw.cli.common import connect, json_option, state_dir, state_dir_option
+from openclaw.cli.follow import STDERR, STDOUT, end
+from openclaw.cli.output import emit, facts, leave, note, ref, table, when, write_all
+from openclaw.client import Client, Doc
+from openclaw.config import WAIT_IDS_MAX
+
+STATES = (
+    "queued", "placed", "running", "retrying", "cancelling",
+    "succeeded", "failed", "timed_out", "cancelled", "lost",
+)  # fmt: skip
+LISTED_MAX = 1000
+COMMAND_CHARS_MAX = 60
+OUTPUT_FIELDS = ("stdout", "stderr", "stdout_size", "stderr_size")
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Also those that have ended.")
+@click.option("--state", type=click.Choice(STATES), default=None, help="Only those in this state.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=LISTED_MAX, show_default=True, help="At most so many."
+)
+@json_option
+@state_dir_option
+def tasks(everything: bool, state: str | None, limit: int, as_json: bool) -> None:
+    """List tasks: those that have not ended, or --all."""
+    with connect() as client:
+        request = client.stream("tasks", all=everything, state=state, limit=limit)
+        found = [frame["task"] for frame in request if "task" in frame]
+    if as_json:
+        emit({"tasks": found})
+    elif not found:
+        print("no tasks" if everything or state else "no tasks under way (--all shows those that have ended)")
+    else:
+        table(("ID", "STATE", "NODE", "SUBMITTED", "COMMAND"), (_row(task) for task in found))
+
+
+def _row(task: Doc) -> tuple[str, ...]:
+    command = task["name"] or " ".join(task["argv"])
+    if len(command) > COMMAND_CHARS_MAX:
+        command = command[: COMMAND_CHARS_MAX - 1] + "…"
+    return task["id"], task["state"], ref(task["node"]), when(task["submitted"]), command
+
+
+@click.group()
+def task() -> None:
+    """Show, wait for, read or cancel a task. Ids may be shortened to what is unique."""
+
+
+@task.command()
+@click.argument("id")
+@json_option
+@state_dir_option
+def show(id: str, as_json: bool) -> None:
+    """Show a task and its story."""
+    with connect() as client:
+        document = client.call("task_show", id=id)["task"]
+    if as_json:
+        emit(document)
+        return
+    facts(
+        (
+            ("id", document["id"]),
+            ("command", " ".join(document["argv"]) or document["name"]),
+            ("state", _state(document)),
+            ("owner", ref(document["owner"])),
+            ("node", ref(document["node"])),
+            ("attempt", str(document["attempt"])),
+            ("submitted", when(document["submitted"])),
+            ("started", when(document["started"])),
+            ("finished", when(document["finished"])),
+            ("error", document["error"] or "-"),
+        )
+    )
+    print()
+    table(
+        ("N", "AT", "STATE", "NODE", "REASON"),
+        (
+            (str(move["n"]), when(move["at"]), move["state"], ref(move["node"]), move["reason"])
+            for move in document["story"]
+        ),
+    )
+
+
+def _state(document: Doc) -> str:
+    code = document["exit_code"]
+    return document["state"] if code is None else f"{document['state']} (exit {code})"
+
+
+@task.command()
+@click.argument("ids", nargs=-1, required=True)
+@json_option
+@state_dir_option
+def wait(ids: tuple[str, ...], as_json: bool) -> None:
+    """Wait until the tasks have ended. The exit code of one is passed on; of several, 0 if all succeeded."""
+    done: list[Doc] = []
+    with connect() as client:
+        for start in range(0, len(ids), WAIT_IDS_MAX):
+            for frame in client.stream("wait", ids=list(ids[start : start + WAIT_IDS_MAX])):
+                if "task" in frame:
+                    done.append(_without_output(frame["task"]))
+                    if not as_json:
+                        print(f"{done[-1]['id']} {_state(done[-1])} on {ref(done[-1]['node'])}", flush=True)
+    if as_json:
+        emit(done[0] if len(ids) == 1 else {"tasks": done})
+    if len(ids) == 1:
+        leave(end(done[0]))
+    leave(0 if all(one["state"] == "succeeded" for one in done) else 1)
+
+
+def _without_output(document: Doc) -> Doc:
+    return {key: value for key, value in document.items() if key not in OUTPUT_FIELDS}
+
+
+@task.command()
+@click.argument("id")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
+@click.option("--offset", type=click.IntRange(0), default=0, metavar="N", help="Begin at this byte.")
+@click.option("--stderr", is_flag=True, help="Its standard error instead.")
+@json_option
+@state_dir_option
+def logs(id: str, follow: bool, offset: int, stderr: bool, as_json: bool) -> None:
+    """Print a task's output, from any machine. Ctrl-C never cancels the task."""
+    with connect() as client:
+        request = client.stream(
+            "task_logs", id=id, follow=follow, offset=offset, stream=STDERR if stderr else STDOUT
+        )
+        for frame in request:
+            if frame.get("event") != "out":
+                continue
+            if as_json:
+                emit({"offset": offset, "data": frame["data"]})
+                offset += len(frame["data"])
+            else:
+                write_all(STDOUT, frame["data"])
+
+
+@task.command()
+@click.argument("ids", nargs=-1, required=True)
+@json_option
+@state_dir_option
+def cancel(ids: tuple[str, ...], as_json: bool) -> None:
+    """Cancel tasks. A task is 'cancelling' until its machine has confirmed that nothing of it runs."""
+    with Client(state_dir()) as client:
+        cancelled = client.call("cancel", ids=list(ids))["cancelled"]
+    if as_json:
+        emit({"cancelled": cancelled})
+    else:
+        note(f"cancelling {', '.join(cancelled)}" if cancelled else "nothing to cancel: they have all ended")
