@@ -168,3 +168,15 @@ class Settings:
     settle_s: float = 0.5
 
     events_per_instant_max: int = 10_000
+
+    # Membership, the smaller bounds.
+    coalesce_s: float = 0.005
+    rumours_queued_max: int = 4096
+    flood_nodes_max: int = 16
+    beat_flood_nodes_max: int = 30
+    beat_idle_s: float = 5.0
+    dead_probe_s_max: float = 12.0
+    relays_max: int = 256
+    repeat_note_s: float = 1.0
+    meta_retry_s: float = 1.0
+    metas_asked_max: int = 64

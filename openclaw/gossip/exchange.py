@@ -1,0 +1,108 @@
+"""Anti-entropy: what rumours missed is found by comparing views, and blobs are pulled when they are news.
+
+Every head carries the hash of its sender's view. Where two stay different a digest is sent, rarely; where two
+meet for the first time, at once. The receiver merges it and answers with what it knows better, so both hold
+the join of the two. Metadata is never pushed: who hears of a newer version asks whoever mentioned it, then
+the node itself, then anyone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openclaw.config import Settings
+from openclaw.effects import Rng
+from openclaw.gossip.member import NEVER, Row, claim
+from openclaw.gossip.roll import Roll
+from openclaw.ids import NodeId
+from openclaw.messages import Digest, MetaWant, Rumour
+
+
+@dataclass(slots=True)
+class _Want:
+    """A blob that we lack: whom to ask next, and when."""
+
+    ask: NodeId
+    due: float
+
+
+class Exchange:
+    """Which digests and blobs are due. Rates are bounded per peer and for the node as a whole."""
+
+    def __init__(self, roll: Roll, settings: Settings, rng: Rng) -> None:
+        self._roll = roll
+        self._settings = settings
+        self._rng = rng
+        self._next_digest = NEVER
+        self._wants: dict[NodeId, _Want] = {}
+
+    # --- views -----------------------------------------------------------------------------------
+
+    def digest(self, ourselves: Rumour, *, reply: bool = False) -> Digest:
+        claims = [row.claim for _, row in sorted(self._roll.rows.items())]
+        return Digest((ourselves, *claims)[: self._settings.digest_entries_max], reply)
+
+    def better(self, digest: Digest, ourselves: Rumour) -> tuple[Rumour, ...]:
+        """What we know better than the sender of this digest, after having merged it."""
+        theirs = {entry.node: entry for entry in digest.entries}
+        ours = [ourselves, *(row.claim for _, row in sorted(self._roll.rows.items()))]
+        return tuple(
+            held
+            for held in ours
+            if (known := theirs.get(held.node)) is None
+            or claim(held) > claim(known)
+            or held.meta_version > known.meta_version
+        )[: self._settings.digest_entries_max]
+
+    def first_contact(self, row: Row, now: float) -> bool:
+        """Whether a peer that was new or down until now should have our whole view at once."""
+        if now - row.digest_sent < self._settings.repeat_note_s:
+            return False
+        row.digest_sent = now
+        return True
+
+    def differs(self, row: Row, theirs: bytes, ours: bytes, now: float) -> bool:
+        """Whether this peer's view has differed for so long that rumours will not mend it."""
+        if theirs == ours:
+            row.differs_since = None
+            return False
+        if row.differs_since is None:
+            row.differs_since = now
+        lasted_s = now - row.differs_since
+        if lasted_s < 2 * self._settings.probe_every_s or now < self._next_digest:
+            return False
+        self._next_digest = now + self._settings.exchange_every_s * (0.5 + self._rng.random())
+        row.differs_since = None
+        row.digest_sent = now
+        return True
+
+    # --- metadata --------------------------------------------------------------------------------
+
+    def want(self, node: NodeId, mentioned_by: NodeId, now: float) -> None:
+        """If `node` published something that we lack, ask who knows of it."""
+        row = self._roll.rows.get(node)
+        if row is None or row.meta_version >= row.claim.meta_version:
+            self._wants.pop(node, None)
+        elif node not in self._wants:
+            self._wants[node] = _Want(mentioned_by, now + self._settings.coalesce_s)
+
+    def forget(self, node: NodeId) -> None:
+        self._wants.pop(node, None)
+
+    def due(self, now: float) -> list[tuple[NodeId, MetaWant]]:
+        """The questions of this moment, one message a peer; each is asked again until it is answered."""
+        asked: dict[NodeId, list[NodeId]] = {}
+        live = self._roll.live()
+        for node, want in sorted(self._wants.items()):
+            if want.due > now:
+                continue
+            nodes = asked.setdefault(want.ask, [])
+            if len(nodes) < self._settings.metas_asked_max:
+                nodes.append(node)
+                want.due = now + self._settings.meta_retry_s
+                itself_next = want.ask != node and node in live
+                want.ask = node if itself_next or not live else self._rng.choice(live)
+        return [(peer, MetaWant(tuple(nodes))) for peer, nodes in asked.items()]
+
+    def next_deadline(self) -> float | None:
+        return min((want.due for want in self._wants.values()), default=None)

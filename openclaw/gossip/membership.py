@@ -1,0 +1,347 @@
+"""Who is in the mesh: SWIM with Lifeguard, rumours and anti-entropy, composed into one machine.
+
+Promises. A member that is up, connected and running is not held down. Only a node itself raises its
+incarnation, which is on its disk before anyone hears of it: heads carry what an earlier instant stored
+(`own.Staged`), so nothing at all is sent at the very instant of the start. A node learns from its peers what
+they hold on its own past before it says `Settled`. After a sleep it accuses nobody for a while. Timers run on
+`Tick` alone; a tick that comes late is our own fault and extends every wait by as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+
+from openclaw.config import Settings
+from openclaw.effects import (
+    CountsChanged,
+    Effect,
+    Event,
+    GrantedChanged,
+    LeaderChanged,
+    LeaderSeen,
+    LinkDown,
+    LinkUp,
+    LoadChanged,
+    Measured,
+    MetaChanged,
+    MetaLearned,
+    Note,
+    PeerFound,
+    Received,
+    Resumed,
+    Rng,
+    RosterChanged,
+    RosterDiffers,
+    Send,
+    Settled,
+    Started,
+    StopAsked,
+    Tick,
+)
+from openclaw.gossip.beats import Beats
+from openclaw.gossip.exchange import Exchange
+from openclaw.gossip.member import NEVER, MemberView, Row, member_view
+from openclaw.gossip.own import Own
+from openclaw.gossip.prober import Prober
+from openclaw.gossip.roll import Roll
+from openclaw.gossip.voice import Voice
+from openclaw.ids import NO_EPOCH, Incarnation, NodeId
+from openclaw.messages import (
+    Ack,
+    AnyMessage,
+    Digest,
+    Gossip,
+    Head,
+    MetaHave,
+    MetaWant,
+    Nack,
+    Ping,
+    PingRequest,
+    Rumour,
+    Status,
+)
+from openclaw.records import Meta
+
+
+class Membership:
+    """The machine. Views: `members`, `alive`, `incarnation`, `meta_of`, `health`."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        boot: str,
+        settings: Settings,
+        rng: Rng,
+        incarnation_stored: int,
+        meta_version_stored: int,
+    ) -> None:
+        self._me = me
+        self._settings = settings
+        self._own = Own(me, boot, incarnation_stored, meta_version_stored)
+        self._roll = Roll(me, settings)
+        self._beats = Beats(me, boot, settings)
+        self._voice = Voice(self._own, self._roll, self._beats, settings, rng)
+        self._prober = Prober(self._roll, self._voice, settings, rng)
+        self._exchange = Exchange(self._roll, settings, rng)
+        self._started = False
+        self._settle_at: float | None = None
+        self._acked: set[NodeId] = set()
+        self._due: float | None = None
+
+    # --- views -----------------------------------------------------------------------------------
+
+    def members(self) -> Mapping[NodeId, MemberView]:
+        """Everyone that is known of, with us, sorted."""
+        ourselves = MemberView(
+            Status.ALIVE,
+            self.incarnation,
+            self._own.version,
+            self._own.meta,
+            self._beats.latest,
+            0.0,
+            None,
+            self._own.back_soon,
+        )
+        views = {node: member_view(row) for node, row in self._roll.rows.items()}
+        return dict(sorted({**views, self._me: ourselves}.items()))
+
+    def alive(self) -> list[NodeId]:
+        """Who is not down, suspects and us included, sorted."""
+        return sorted([*self._roll.live(), self._me])
+
+    @property
+    def incarnation(self) -> Incarnation:
+        return self._own.incarnation
+
+    @property
+    def health(self) -> int:
+        """How much we doubt ourselves: 0 is well."""
+        return self._prober.health
+
+    def meta_of(self, node: NodeId) -> Meta | None:
+        if node == self._me:
+            return self._own.meta
+        row = self._roll.rows.get(node)
+        return None if row is None else row.meta
+
+    # --- the one door ----------------------------------------------------------------------------
+
+    def handle(self, event: Event | Note, now: float) -> list[Effect]:
+        out: list[Effect] = []
+        if self._due is not None and now - self._due > self._settings.probe_timeout_s:
+            self._prober.forgive(now - self._due)
+        match event:
+            case Started(meta=meta):
+                self._start(meta, now, out)
+            case RosterChanged(members=members, digest=digest):
+                self._voice.roster = digest
+                gone = self._roll.enrol((m for m, row in members.items() if not row.revoked), now, out)
+                for node in gone:
+                    self._forget(node)
+            case LeaderChanged(epoch=epoch):
+                self._own.epoch.set(epoch or NO_EPOCH, now)
+            case MetaChanged(meta=meta):
+                self._own.publish(meta, now, out)
+                self._voice.announce = True
+            case Measured() | LoadChanged() | CountsChanged() | GrantedChanged():
+                self._measure(event)
+            case _ if self._started and not self._gone:
+                self._live(event, now, out)
+            case _:
+                pass
+        self._settle(now, out)
+        self._voice.notice(now)
+        self._due = self.next_deadline()
+        return out
+
+    def next_deadline(self) -> float | None:
+        if not self._started or self._gone:
+            return None
+        waits = [
+            self._prober.next_deadline(),
+            self._voice.next_deadline(),
+            self._exchange.next_deadline(),
+            self._settle_at,
+        ]
+        return min((at for at in waits if at is not None), default=None)
+
+    @property
+    def _gone(self) -> bool:
+        """We said goodbye for good: from then on we neither ask nor answer."""
+        return self._own.leaving and not self._own.back_soon
+
+    def _live(self, event: Event | Note, now: float, out: list[Effect]) -> None:
+        match event:
+            case Tick():
+                self._prober.tick(now, out)
+                out.extend(Send(peer, want) for peer, want in self._exchange.due(now))
+                self._voice.speak(now, out)
+            case Received(message=message, sender=sender) if sender in self._roll.roster:
+                self._receive(message, sender, now, out)
+            case PeerFound(node=node) if node in self._roll.roster:
+                self._prober.found(node, now)
+            case LinkUp(peer=peer) if peer in self._roll.roster:
+                self._prober.linked(peer, now, out)
+            case LinkDown(peer=peer, refused=refused):
+                self._prober.unlinked(peer, refused, now, out)
+            case Resumed():
+                self._own.raise_over(self._own.incarnation.counter, now, out)
+                self._voice.announce = True
+                self._prober.quiet(now + self._settings.resume_quiet_s)
+            case StopAsked(keep=keep, leave=leave) if leave or keep:
+                self._own.leaving = True
+                self._own.back_soon = keep
+                self._voice.farewell(now, out)
+            case _:
+                pass
+
+    # --- our own life ----------------------------------------------------------------------------
+
+    def _start(self, meta: Meta, now: float, out: list[Effect]) -> None:
+        self._own.start(meta, now, out)
+        self._started = True
+        self._voice.announce = True
+        self._settle_at = now + self._settings.settle_s
+        self._prober.start(now)
+        for lost in self._roll.lost.values():
+            lost.due = now + self._settings.coalesce_s
+
+    def _settle(self, now: float, out: list[Effect]) -> None:
+        """Say once that our own past is known: everyone answered, enough did, or nobody does."""
+        if self._settle_at is None:
+            return
+        enough = len(self._acked) >= self._settings.indirect_probes
+        everyone = bool(self._voice.roster) and self._acked >= self._roll.roster
+        if enough or everyone or now >= self._settle_at:
+            self._settle_at = None
+            self._acked.clear()
+            out.append(Settled())
+
+    def _measure(self, event: Event | Note) -> None:
+        match event:
+            case Measured(metrics=metrics, lag_s=lag_s):
+                self._beats.measured(metrics)
+                if lag_s > self._settings.probe_timeout_s:
+                    self._prober.ill(ceil(lag_s / self._settings.probe_timeout_s))
+            case LoadChanged(running=running, queued=queued):
+                self._beats.load(running, queued)
+            case CountsChanged(counts=counts):
+                self._beats.counts(counts)
+            case GrantedChanged(granted=granted):
+                self._beats.granted(granted)
+            case _:
+                pass
+
+    def _forget(self, node: NodeId) -> None:
+        self._prober.drop(node)
+        self._exchange.forget(node)
+        self._beats.forget(node)
+
+    # --- what is received ------------------------------------------------------------------------
+
+    def _receive(self, message: AnyMessage, sender: NodeId, now: float, out: list[Effect]) -> None:
+        match message:
+            case Ping(seq=seq, head=head):
+                self._read(head, sender, now, out)
+                self._voice.ack(sender, seq, now, out)
+            case Ack(head=head, target=target):
+                self._read(head, sender, now, out)
+                self._prober.acked(sender, message, now, out)
+                if not target and self._settle_at is not None:
+                    self._acked.add(sender)
+            case PingRequest(head=head):
+                self._read(head, sender, now, out)
+                self._prober.help(sender, message, now, out)
+            case Nack():
+                self._prober.nacked(message)
+            case Gossip(head=head):
+                self._read(head, sender, now, out)
+            case Digest():
+                self._compare(message, sender, now, out)
+            case MetaWant(nodes=nodes):
+                self._tell_metas(nodes, sender, now, out)
+            case MetaHave():
+                self._learn_meta(message, sender, now, out)
+            case _:
+                pass
+
+    def _read(self, head: Head, sender: NodeId, now: float, out: list[Effect]) -> None:
+        """What the sender says of itself comes first, then what it says of others."""
+        known = self._roll.rows.get(sender)
+        met = known is not None and known.live and known.last_heard != NEVER
+        said = Rumour(sender, head.incarnation, Status.ALIVE, head.meta_version)
+        self._hear(said, sender, now, out, firsthand=True)
+        row = self._roll.rows[sender]
+        row.told, row.told_version, row.last_heard = head.incarnation, head.meta_version, now
+        for rumour in head.rumours:
+            self._hear(rumour, sender, now, out)
+        for beat in head.beats:
+            subject = self._roll.rows.get(beat.node)
+            if subject is not None:
+                self._beats.learn(beat, subject)
+        self._note_leader(row, head, now, out)
+        if head.roster != self._voice.roster and now - row.roster_noted >= self._settings.repeat_note_s:
+            row.roster_noted = now
+            out.append(RosterDiffers(sender))
+        self._reconcile(row, head, met, now, out)
+
+    def _hear(
+        self, rumour: Rumour, sender: NodeId, now: float, out: list[Effect], *, firsthand: bool = False
+    ) -> None:
+        if rumour.node == self._me:
+            if rumour.status in (Status.SUSPECT, Status.DOWN) and rumour.incarnation == self.incarnation:
+                self._prober.ill()
+            self._voice.announce |= self._own.answer(rumour, now, out)
+            return
+        if self._roll.hear(rumour, now, out, firsthand=firsthand):
+            self._prober.ask(rumour.node, now, out)
+        self._exchange.want(rumour.node, sender, now)
+
+    def _note_leader(self, row: Row, head: Head, now: float, out: list[Effect]) -> None:
+        """A peer's change of leader at once; a lasting difference from ours now and then."""
+        differs = head.epoch != self._own.epoch.latest
+        again = differs and now - row.epoch_noted >= self._settings.repeat_note_s
+        if head.epoch != row.epoch or again:
+            row.epoch = head.epoch
+            row.epoch_noted = now
+            out.append(LeaderSeen(row.claim.node, head.epoch))
+
+    def _reconcile(self, row: Row, head: Head, met: bool, now: float, out: list[Effect]) -> None:
+        ourselves = self._own.spoken(now)
+        if ourselves is None or not row.live:
+            return
+        fresh = not met and self._exchange.first_contact(row, now)
+        if fresh or self._exchange.differs(row, head.view, self._roll.view(ourselves), now):
+            out.append(Send(row.claim.node, self._exchange.digest(ourselves)))
+
+    def _compare(self, digest: Digest, sender: NodeId, now: float, out: list[Effect]) -> None:
+        for entry in digest.entries:
+            self._hear(entry, sender, now, out, firsthand=entry.node == sender)
+        ourselves = self._own.spoken(now)
+        if digest.reply or ourselves is None:
+            return
+        better = self._exchange.better(digest, ourselves)
+        if better:
+            out.append(Send(sender, Digest(better, reply=True)))
+
+    def _tell_metas(self, nodes: tuple[NodeId, ...], sender: NodeId, now: float, out: list[Effect]) -> None:
+        ourselves = self._own.spoken(now)
+        for node in nodes:
+            row = self._roll.rows.get(node)
+            if node == self._me and ourselves is not None and ourselves.meta_version == self._own.version:
+                out.append(Send(sender, MetaHave(node, self._own.version, self._own.meta)))
+            elif row is not None and row.meta is not None:
+                out.append(Send(sender, MetaHave(node, row.meta_version, row.meta)))
+
+    def _learn_meta(self, have: MetaHave, sender: NodeId, now: float, out: list[Effect]) -> None:
+        row = self._roll.rows.get(have.node)
+        if row is None or have.version <= row.meta_version:
+            return
+        row.meta, row.meta_version = have.meta, have.version
+        if have.version > row.claim.meta_version:
+            self._roll.newer_version(row, have.version)
+        self._exchange.want(have.node, sender, now)
+        out.append(MetaLearned(have.node, have.version, have.meta))
+        if row.last_heard == NEVER:
+            self._prober.hello(have.node, now, out)

@@ -1,0 +1,190 @@
+"""Asking: the round of probes, urgent questions, helping others ask, and calling after the lost.
+
+An unanswered probe is asked again directly and through helpers before it becomes an accusation. Whoever is
+lost is called for ever, ever more rarely, so that two halves of a mesh always find each other again.
+"""
+
+from __future__ import annotations
+
+from openclaw.config import Settings
+from openclaw.effects import Effect, Rng, Send
+from openclaw.gossip.detector import Detector, Probe, smoothed
+from openclaw.gossip.member import NEVER, Row
+from openclaw.gossip.roll import Roll
+from openclaw.gossip.voice import Voice
+from openclaw.ids import NOBODY, NodeId
+from openclaw.messages import Ack, Nack, PingRequest
+
+
+class Prober:
+    """Turns what the detector finds due into messages, and answers into facts for the roll."""
+
+    def __init__(self, roll: Roll, voice: Voice, settings: Settings, rng: Rng) -> None:
+        self._roll = roll
+        self._voice = voice
+        self._settings = settings
+        self._rng = rng
+        self._detector = Detector(settings, rng)
+        self._next_probe = NEVER
+        self._quiet_until = NEVER
+
+    @property
+    def health(self) -> int:
+        """Lifeguard's score of ourselves: 0 is well."""
+        return self._detector.health
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        self._next_probe = now + self._settings.probe_every_s * self._rng.random()
+
+    def ask(self, node: NodeId, now: float, out: list[Effect]) -> None:
+        """Somebody doubts `node`: ask now, unless a question is open that is younger than the doubt."""
+        row = self._roll.rows[node]
+        since = row.suspicion.started if row.suspicion is not None else NEVER
+        if row.live and not self._detector.probing(node, since):
+            self._voice.ping(node, self._detector.open(node, row.rtt_s, now), now, out)
+
+    def hello(self, node: NodeId, now: float, out: list[Effect]) -> None:
+        """A greeting: what matters is the answer's head, and nobody is accused for its lack."""
+        lost = self._roll.lost.get(node)
+        if lost is not None:
+            lost.pinged_at = now
+        self._voice.ping(node, self._detector.next_seq(), now, out)
+
+    def found(self, node: NodeId, now: float) -> None:
+        """A hint that a lost member may be there again."""
+        lost = self._roll.lost.get(node)
+        if lost is not None:
+            lost.due = min(lost.due, max(now, lost.pinged_at + self._settings.repeat_note_s))
+
+    def linked(self, node: NodeId, now: float, out: list[Effect]) -> None:
+        row = self._roll.rows.get(node)
+        if row is None or not row.live or row.last_heard == NEVER:
+            self.hello(node, now, out)
+
+    def unlinked(self, node: NodeId, refused: bool, now: float, out: list[Effect]) -> None:
+        row = self._roll.rows.get(node)
+        if row is None or not row.live:
+            return
+        if refused and now >= self._quiet_until:
+            self._roll.confirm_soon(node, now, out)
+        self.ask(node, now, out)
+
+    def help(self, asker: NodeId, request: PingRequest, now: float, out: list[Effect]) -> None:
+        if request.target in self._roll.roster and request.target != asker:
+            seq = self._detector.open_relay(asker, request.seq, request.target, now)
+            if seq is not None:
+                self._voice.ping(request.target, seq, now, out)
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    def acked(self, sender: NodeId, ack: Ack, now: float, out: list[Effect]) -> None:
+        target = ack.target or sender
+        relay = self._detector.relayed(ack.seq, sender) if ack.target == NOBODY else None
+        if relay is not None:
+            self._voice.ack(relay.asker, relay.asker_seq, now, out, target=sender)
+            return
+        probe = self._detector.answered(ack.seq, target)
+        row = self._roll.rows.get(target)
+        if probe is None or row is None:
+            return
+        if not probe.indirect:
+            row.rtt_s = smoothed(row.rtt_s, now - probe.sent)
+        self._roll.answered(target, probe.sent, now)
+
+    def nacked(self, nack: Nack) -> None:
+        self._detector.nacked(nack.seq, nack.target)
+
+    def ill(self, by: int = 1) -> None:
+        """We ran late, or were accused ourselves: doubt ourselves first."""
+        self._detector.worse(by)
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def tick(self, now: float, out: list[Effect]) -> None:
+        self._call_lost(now, out)
+        due = self._detector.due(now)
+        for seq, probe in due.indirect:
+            self._widen(seq, probe, now, out)
+        for relay in due.nacks:
+            out.append(Send(relay.asker, Nack(relay.asker_seq, relay.target)))
+        if now >= self._quiet_until:
+            for probe in due.failed:
+                self._failed(probe, now, out)
+            self._roll.expire(now, out)
+        if now >= self._next_probe:
+            self._probe_next(now, out)
+
+    def next_deadline(self) -> float:
+        """The probe round never ends, so there always is one."""
+        verdict = self._roll.next_deadline()
+        waits = [
+            self._detector.next_deadline(),
+            None if verdict is None else max(verdict, self._quiet_until),
+            min((lost.due for lost in self._roll.lost.values()), default=None),
+        ]
+        return min([self._next_probe, *(at for at in waits if at is not None)])
+
+    def quiet(self, until: float) -> None:
+        """We slept: what was open is void, and nobody is accused before `until`."""
+        self._detector.drop_all()
+        self._roll.reopen_all(until)
+        self._quiet_until = until
+
+    def forgive(self, gap_s: float) -> None:
+        """We ran late by this much: it counts against nobody but ourselves."""
+        self._detector.shift(gap_s)
+        self._roll.shift(gap_s)
+        self._detector.worse()
+
+    def drop(self, node: NodeId) -> None:
+        self._detector.drop(node)
+
+    def _probe_next(self, now: float, out: list[Effect]) -> None:
+        self._roll.forget_left(now)
+        node = self._detector.next_target(lambda node: self._askable(node, now), self._roll.live())
+        if node is not None:
+            row = self._roll.rows[node]
+            self._voice.ping(node, self._detector.open(node, row.rtt_s, now), now, out)
+        self._next_probe = now + self._detector.interval_s()
+
+    def _askable(self, node: NodeId, now: float) -> bool:
+        """Whom we only know from hearsay gets a moment to be introduced: we may lack its address yet."""
+        row = self._roll.rows.get(node)
+        if row is None or not row.live:
+            return False
+        met = row.last_heard != NEVER or row.meta is not None
+        return met or now - row.since > self._settings.suspect_s_max
+
+    def _widen(self, seq: int, probe: Probe, now: float, out: list[Effect]) -> None:
+        others = [node for node in self._roll.live() if node != probe.target and self._sound(node)]
+        helpers = self._rng.sample(others, min(self._settings.indirect_probes, len(others)))
+        self._detector.widen(probe, len(helpers), self._rtt_s(probe.target), now)
+        for helper in helpers:
+            self._voice.ask_for(helper, seq, probe.target, now, out)
+        self._voice.ping(probe.target, seq, now, out)
+
+    def _failed(self, probe: Probe, now: float, out: list[Effect]) -> None:
+        row = self._roll.rows.get(probe.target)
+        if row is not None and row.live and not _answered_since(row, probe):
+            self._roll.accuse(probe.target, now, out)
+
+    def _call_lost(self, now: float, out: list[Effect]) -> None:
+        for node, lost in sorted(self._roll.lost.items()):
+            if lost.due <= now:
+                self.hello(node, now, out)
+                lost.due = now + lost.pause_s * (0.75 + 0.5 * self._rng.random())
+                lost.pause_s = min(lost.pause_s * 2, self._roll.retry_s_max())
+
+    def _sound(self, node: NodeId) -> bool:
+        return node not in self._roll.suspects
+
+    def _rtt_s(self, node: NodeId) -> float | None:
+        row = self._roll.rows.get(node)
+        return None if row is None else row.rtt_s
+
+
+def _answered_since(row: Row, probe: Probe) -> bool:
+    """Whether a suspicion was reopened by a later answer than the question that now ran out."""
+    return row.suspicion is not None and row.suspicion.started > probe.sent and not row.suspicion.accusers
