@@ -1,0 +1,75 @@
+"""A simulated disk: a batch is on it whole or not at all, and a crash loses what was not committed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from openclaw.effects import Store
+from openclaw.ids import NO_EPOCH, Epoch, TaskId
+from openclaw.records import (
+    Attempt,
+    Counts,
+    EpochRow,
+    Number,
+    Progress,
+    Record,
+    Restored,
+    State,
+    Submission,
+    Table,
+)
+
+_SHOWN_AS = {State.RETRYING: State.QUEUED, State.CANCELLING: State.RUNNING}
+
+
+class Disk:
+    def __init__(self) -> None:
+        self._rows: dict[Table, dict[str, Record]] = {table: {} for table in Table}
+
+    def commit(self, stores: Sequence[Store]) -> None:
+        for store in stores:
+            if store.value is None:
+                self._rows[store.table].pop(store.key, None)
+            else:
+                self._rows[store.table][store.key] = store.value
+
+    @property
+    def epoch(self) -> Epoch:
+        row = self._rows[Table.META].get("epoch")
+        return row.epoch if isinstance(row, EpochRow) else NO_EPOCH
+
+    def number(self, key: str) -> int:
+        row = self._rows[Table.META].get(key)
+        return row.value if isinstance(row, Number) else 0
+
+    def submission(self, task: TaskId) -> Submission | None:
+        row = self._rows[Table.TASKS].get(task)
+        return row if isinstance(row, Submission) else None
+
+    def progress(self, task: TaskId) -> Progress | None:
+        row = self._rows[Table.PROGRESS].get(task)
+        return row if isinstance(row, Progress) else None
+
+    def attempt(self, task: TaskId) -> Attempt | None:
+        row = self._rows[Table.ATTEMPTS].get(task)
+        return row if isinstance(row, Attempt) else None
+
+    def tasks(self) -> list[Progress]:
+        return [row for row in self._rows[Table.PROGRESS].values() if isinstance(row, Progress)]
+
+    def restored(self) -> Restored:
+        """What a node that starts on this disk is given."""
+        unfinished = [row for row in self.tasks() if not row.state.final or not row.fetched]
+        there = [(self.submission(row.task), row) for row in unfinished]
+        pairs = [(submission, row) for submission, row in there if submission is not None]
+        states = Counter(_SHOWN_AS.get(row.state, row.state).value for row in self.tasks())
+        return Restored(
+            incarnation=self.number("incarnation"),
+            epoch=self.epoch,
+            meta_version=self.number("meta_version"),
+            counts=Counts(**{name: states[name] for name in Counts.__struct_fields__}),
+            submissions=tuple(submission for submission, _ in pairs),
+            progress=tuple(row for _, row in pairs),
+            attempts=tuple(row for row in self._rows[Table.ATTEMPTS].values() if isinstance(row, Attempt)),
+        )

@@ -1,0 +1,111 @@
+"""What goes wrong, and when: plain data, so that a scenario can be printed, written by hand and cut down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from openclaw.effects import CancelAsked, StopAsked
+
+if TYPE_CHECKING:
+    from sims.world import World
+
+STOP_GRACE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The node's process ends after `effects` more of its effects; it starts again `down_s` later."""
+
+    at: float
+    host: str
+    effects: int
+    machine: bool
+    down_s: float
+
+    def apply(self, world: World) -> None:
+        host = world.host(self.host)
+        if self.machine:
+            host.crash(machine=True)
+        elif host.running:
+            host.crash_after(self.effects)
+        world.after(self.down_s, host.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A clean stop; with `keep` the executor and what it runs stay."""
+
+    at: float
+    host: str
+    keep: bool
+    down_s: float
+
+    def apply(self, world: World) -> None:
+        host = world.host(self.host)
+        host.post_if_running(StopAsked(keep=self.keep, grace_s=STOP_GRACE_S))
+        world.after(self.down_s, host.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The process does not run for a while: a lid that closes, a SIGSTOP."""
+
+    at: float
+    host: str
+    for_s: float
+
+    def apply(self, world: World) -> None:
+        host = world.host(self.host)
+        host.pause()
+        world.after(self.for_s, host.resume)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Nothing gets from `sources` to `to`, and unless it is `one_way` nothing back."""
+
+    at: float
+    sources: tuple[str, ...]
+    to: tuple[str, ...]
+    one_way: bool
+    for_s: float
+
+    def apply(self, world: World) -> None:
+        pairs = [(world.host(a).id, world.host(b).id) for a in self.sources for b in self.to]
+        if not self.one_way:
+            pairs += [(b, a) for a, b in pairs]
+        for pair in pairs:
+            world.network.cut(*pair)
+            world.after(self.for_s, lambda pair=pair: world.network.mend(*pair))  # type: ignore[misc]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Tasks come in at `host`; some of them are cancelled a little later."""
+
+    at: float
+    host: str
+    runs_s: tuple[float, ...]
+    once: bool = False
+    retries: int = 0
+    code: int = 0
+    output_bytes: int = 1
+    cancel_after_s: float | None = None
+
+    def apply(self, world: World) -> None:
+        host = world.host(self.host)
+        tasks = world.submit(
+            host,
+            self.runs_s,
+            once=self.once,
+            retries=self.retries,
+            code=self.code,
+            output_bytes=self.output_bytes,
+        )
+        if self.cancel_after_s is not None and tasks:
+            cancelled = CancelAsked(tuple(tasks[:1]))
+            world.after(self.cancel_after_s, lambda: host.post_if_running(cancelled))
+
+
+Happening = Crash | Stop | Pause | Cut | Work

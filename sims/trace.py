@@ -1,0 +1,49 @@
+"""What happened, in order: a hash over all of it, the last lines for people, and counts.
+
+Two runs of one seed are the same run exactly when their hashes are equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+
+import msgspec
+
+from openclaw.effects import Effect, Send
+
+LINES_KEPT = 60
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Trace:
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._last: deque[tuple[float, str, object]] = deque(maxlen=LINES_KEPT)
+        self.counts: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+        self.sent_bytes = 0
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def effect(self, at: float, who: str, effect: Effect) -> None:
+        body = _encode(effect)
+        self._hash.update(f"{at!r} {who} {type(effect).__name__}".encode())
+        self._hash.update(body)
+        self._last.append((at, who, effect))
+        self.counts["effects"] += 1
+        if isinstance(effect, Send):
+            self.sent[type(effect.message).__name__] += 1
+            self.sent_bytes += len(body)
+
+    def mark(self, at: float, who: str, what: str) -> None:
+        """A fault, a start, an end: what the world did."""
+        self._hash.update(f"{at!r} {who} {what}".encode())
+        self._last.append((at, who, what))
+
+    def last(self) -> list[str]:
+        """The last lines before now, oldest first."""
+        return [f"{at:10.4f} {who:>4} {str(what)[:240]}" for at, who, what in self._last]
