@@ -15,6 +15,7 @@ from openclaw.messages import DemandRow
 from openclaw.records import Needs, Submission
 
 _EWMA_WEIGHT = 0.2
+_NOTABLE = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -26,11 +27,8 @@ class Row:
     priority: int
     job: str
     runtime_s: float = -1.0
+    told_s: float = -1.0  # what the leader was told of it
     tasks: OrderedDict[TaskId, None] = field(default_factory=OrderedDict)
-
-    def ran(self, runtime_s: float) -> None:
-        known = self.runtime_s >= 0
-        self.runtime_s += _EWMA_WEIGHT * (runtime_s - self.runtime_s) if known else runtime_s - self.runtime_s
 
 
 class Demands:
@@ -87,10 +85,20 @@ class Demands:
             return sorted(self._live.values(), key=_urgency)
         return nsmallest(self._rows_max, self._live.values(), key=_urgency)
 
+    def ran(self, row: Row, runtime_s: float) -> None:
+        """A task of `row` took so long. The leader hears of it when it makes a difference to run-ahead."""
+        known = row.runtime_s >= 0
+        row.runtime_s = row.runtime_s + _EWMA_WEIGHT * (runtime_s - row.runtime_s) if known else runtime_s
+        far = row.runtime_s > _NOTABLE * row.told_s or row.runtime_s < row.told_s / _NOTABLE
+        if far and row.tasks:
+            self.changed = True
+
     def table(self) -> tuple[DemandRow, ...]:
-        return tuple(
-            DemandRow(r.number, r.needs, len(r.tasks), r.priority, r.runtime_s, r.job) for r in self.rows()
-        )
+        """The whole demand, as the leader is told now."""
+        rows = self.rows()
+        for row in rows:
+            row.told_s = row.runtime_s
+        return tuple(DemandRow(r.number, r.needs, len(r.tasks), r.priority, r.runtime_s, r.job) for r in rows)
 
 
 def _urgency(row: Row) -> tuple[int, int]:

@@ -153,7 +153,7 @@ class Ledger:
         self, entry: Entry, to: State, exit: Exit, token: Token, worker: NodeId, now: float, reason: str
     ) -> bool:
         """A final with a result. False: its outputs are still at `worker`, and are being fetched."""
-        entry.row.ran(exit.runtime_s)
+        self.demands.ran(entry.row, exit.runtime_s)
         task = entry.progress.task
         self.move(
             entry, to, now, worker, reason,

@@ -6,63 +6,27 @@ before its assignment leaves; an outcome is acknowledged only when it is on this
 
 from __future__ import annotations
 
+from openclaw import effects as e
 from openclaw import messages as m
 from openclaw.config import Settings
-from openclaw.effects import (
-    CancelAsked,
-    CountsChanged,
-    Duplicate,
-    Effect,
-    Event,
-    Fetch,
-    Fetched,
-    IncarnationRaised,
-    LeaderChanged,
-    MemberChanged,
-    MetaChanged,
-    MetaLearned,
-    Note,
-    Received,
-    Resumed,
-    Rng,
-    RosterChanged,
-    Send,
-    Settled,
-    Started,
-    StopAsked,
-    Store,
-    Submitted,
-    Tick,
-    WallClock,
-)
 from openclaw.exec.ledger import Entry, Ledger
 from openclaw.exec.outcome import explain, ran, verdict
-from openclaw.exec.probing import Probing
+from openclaw.exec.placing import Placing
 from openclaw.exec.task import WAITING, was_on
 from openclaw.exec.watch import Watch
-from openclaw.ids import Epoch, NodeId, TaskId, Token, owner_of
+from openclaw.ids import NodeId, TaskId, Token, owner_of
 from openclaw.messages import Status
 from openclaw.records import Counts, Progress, Restored, State, Table
 
 
 class Owner:
-    def __init__(self, me: NodeId, boot: str, settings: Settings, rng: Rng, restored: Restored) -> None:
+    def __init__(self, me: NodeId, boot: str, settings: Settings, rng: e.Rng, restored: Restored) -> None:
         self.me = me
         self.settings = settings
         self.ledger = Ledger(me, settings, rng, restored.counts)
         self.watch = Watch(self.ledger, boot)
-        self._probing = Probing(rng)
+        self.placing = Placing(self.ledger, self.watch, rng, restored.epoch)
         self._restored = restored
-        self._incarnation = 0
-        self._settled = False
-        self._stopping = False
-        self._leader: Epoch | None = None
-        self._epoch = restored.epoch
-        self._leaderless_since_s = 0.0
-        self._seen = 0
-        self._unused: list[m.Unused] = []
-        self._told = False  # the leader believes that we want something
-        self._demand_due_s = 0.0
         self._flush_due_s: float | None = None
 
     # --- what the runtime may ask ----------------------------------------------------------------
@@ -86,24 +50,24 @@ class Owner:
 
     # --- the door --------------------------------------------------------------------------------
 
-    def handle(self, event: Event | Note, now: float) -> list[Effect]:
+    def handle(self, event: e.Event | e.Note, now: float) -> list[e.Effect]:
         match event:
-            case Received(message=message, sender=sender):
+            case e.Received(message=message, sender=sender):
                 self._receive(message, sender, now)
-            case Tick():
+            case e.Tick():
                 self._tick(now)
-            case Submitted(tasks=tasks):
+            case e.Submitted(tasks=tasks):
                 self.ledger.admit(tasks, now)
-            case CancelAsked(tasks=tasks):
+            case e.CancelAsked(tasks=tasks):
                 self._cancel(tasks, now)
-            case Fetched():
+            case e.Fetched():
                 self._fetched(event, now)
-            case MemberChanged():
+            case e.MemberChanged():
                 self.watch.member(event, now)
                 if event.status is Status.ALIVE:
                     self._fetch_from(event.node)
-            case LeaderChanged(epoch=epoch):
-                self._follow(epoch, now)
+            case e.LeaderChanged(epoch=epoch):
+                self.placing.follow(epoch, now)
             case _:
                 self._learn(event, now)
         if self._unflushed():
@@ -111,42 +75,39 @@ class Owner:
         return self.ledger.out.take()
 
     def next_deadline(self) -> float | None:
-        timer = self.ledger.timers.next()
-        due = [at for at in (self._flush_due_s, timer) if at is not None]
-        if self._told and self._leader is not None and self._ready:
-            due.append(self._demand_due_s)
-        return min(due) if due else None
+        timers = (self._flush_due_s, self.ledger.timers.next(), self.placing.next())
+        return min((at for at in timers if at is not None), default=None)
 
-    def _learn(self, event: Event | Note, now: float) -> None:
+    def _learn(self, event: e.Event | e.Note, now: float) -> None:
         match event:
-            case Started(meta=meta, wall_offset_s=offset):
+            case e.Started(meta=meta, wall_offset_s=offset):
                 self.ledger.wall_offset_s = offset
-                self._probing.metas[self.me] = meta
+                self.placing.probing.metas[self.me] = meta
                 self._restore(now)
-            case WallClock(wall_offset_s=offset):
+            case e.WallClock(wall_offset_s=offset):
                 self.ledger.wall_offset_s = offset
-            case IncarnationRaised(incarnation=incarnation):
-                self._incarnation = incarnation.counter
-                self._dispatch(now)
-            case Settled():
+            case e.IncarnationRaised(incarnation=incarnation):
+                self.placing.incarnation = incarnation.counter
+                self.placing.dispatch()
+            case e.Settled():
                 self._settle(now)
-            case RosterChanged(members=members):
-                self._probing.members = members
-            case MetaLearned(node=node, meta=meta):
-                self._probing.metas[node] = meta
-            case MetaChanged(meta=meta):
-                self._probing.metas[self.me] = meta
-            case Resumed():
+            case e.RosterChanged(members=members):
+                self.placing.probing.members = members
+            case e.MetaLearned(node=node, meta=meta):
+                self.placing.probing.metas[node] = meta
+            case e.MetaChanged(meta=meta):
+                self.placing.probing.metas[self.me] = meta
+            case e.Resumed():
                 self.watch.quiet_until_s = now + self.settings.resume_quiet_s
                 for node in sorted(self.ledger.on):
                     self.watch.ask_all(node, now)
-            case StopAsked():
-                self._stopping = True
+            case e.StopAsked():
+                self.placing.stopping = True
 
     def _receive(self, message: m.AnyMessage, sender: NodeId, now: float) -> None:
         match message:
             case m.Grant():
-                self._granted(message, sender, now)
+                self.placing.granted(message, sender, now)
             case m.Started():
                 self.watch.started(message, sender, now)
             case m.Outcomes(items=items):
@@ -160,8 +121,7 @@ class Owner:
             case m.Cancel(tasks=tasks):
                 self._cancel(tuple(task for task in tasks if owner_of(task) == self.me), now)
             case m.Room():
-                if self._probing.answer(message, sender):
-                    self._probed(now)
+                self.placing.answered(message, sender, now)
 
     # --- start -----------------------------------------------------------------------------------
 
@@ -171,52 +131,30 @@ class Owner:
         self._restored = Restored()
 
     def _settle(self, now: float) -> None:
-        self._settled = True
+        self.placing.settled = True
         for node in sorted(self.ledger.on):
             if self.watch.alive(node):
                 self.watch.ask_all(node, now)
             else:
                 self.ledger.timers.set(now + self.settings.suspect_s_max, "unheard", node)
         self._fetch_from(self.me)
-        self._dispatch(now)
+        self.placing.dispatch()
 
-    @property
-    def _ready(self) -> bool:
-        return self._settled and self._incarnation > 0 and not self._stopping
-
-    def _dispatch(self, now: float) -> None:
-        self.ledger.demands.changed = True
-        if self._leader is None and self._ready:
-            self.ledger.timers.set(self._leaderless_since_s + self.settings.leaderless_after_s, "probe")
-        self._flush_due_s = now
-
-    # --- demand, grant, assign -------------------------------------------------------------------
-
-    def _follow(self, epoch: Epoch | None, now: float) -> None:
-        if epoch is None:
-            self._leaderless_since_s = now
-        else:
-            self._epoch = max(self._epoch, epoch)
-            self._seen = 0
-            self._unused.clear()
-            self._told = False
-        self._leader = epoch
-        self._dispatch(now)
+    # --- the end of a batch ----------------------------------------------------------------------
 
     def _unflushed(self) -> bool:
-        ledger = self.ledger
-        return ledger.out.waiting or ledger.counts_changed or ledger.demands.changed or bool(self._unused)
+        return self.ledger.out.waiting or self.ledger.counts_changed or self.placing.pending
 
     def _tick(self, now: float) -> None:
         for kind, key, token in self.ledger.timers.due(now):
             self._timer(kind, key, token, now)
         self._flush_due_s = None
+        self.placing.flush(now)
         self.ledger.out.flush()
         if self.ledger.counts_changed:
             self.ledger.counts_changed = False
             counts = self.ledger.counts
-            self.ledger.out.effects += [Store(Table.META, "counts", counts), CountsChanged(counts)]
-        self._demand(now)
+            self.ledger.out.effects += [e.Store(Table.META, "counts", counts), e.CountsChanged(counts)]
 
     def _timer(self, kind: str, key: str, token: Token | None, now: float) -> None:
         match kind:
@@ -232,77 +170,6 @@ class Owner:
                     self.ledger.requeue(entry, now, "its pause is over")
             case "fetch":
                 self._fetch(self.ledger.tasks.get(TaskId(key)))
-            case "probe":
-                self._probed(now)
-
-    def _demand(self, now: float) -> None:
-        """Tell the leader all that we want, when it cannot know or has not heard for a while."""
-        demands = self.ledger.demands
-        changed, demands.changed = demands.changed, False
-        if self._leader is None or not self._ready:
-            if changed and self._ready and demands.queued:
-                self.ledger.timers.set(self._leaderless_since_s + self.settings.leaderless_after_s, "probe")
-            return
-        due = self._told and self._demand_due_s <= now
-        if not (self._unused or due or (changed and (demands.queued or self._told))):
-            return
-        rows_max = self.settings.demand_rows_max
-        unused, self._unused = self._unused[:rows_max], self._unused[rows_max:]
-        message = m.Demand(self._leader, self._seen, demands.table(), tuple(unused))
-        self.ledger.out.effects.append(Send(self._leader.node, message))
-        self._told = demands.queued > 0
-        self._demand_due_s = now + self.settings.demand_every_s
-
-    def _granted(self, grant: m.Grant, sender: NodeId, now: float) -> None:
-        """Use the places at once; what finds no task goes straight back."""
-        if sender != grant.epoch.node or grant.epoch < self._epoch:
-            return
-        if grant.epoch == self._leader:
-            self._seen = max(self._seen, grant.seq)
-        for row in grant.rows:
-            tasks: list[TaskId] = []
-            if self._ready and self.watch.alive(row.worker):
-                tasks = self.ledger.demands.take(row.row, row.count)
-                self._place(tasks, row.worker, row.boot, grant.epoch, grant.seq, now)
-            elif self.ledger.demands.queued:
-                self.ledger.demands.changed = True
-            if len(tasks) < row.count and grant.epoch == self._leader:
-                self._unused.append(m.Unused(grant.seq, row.worker, row.count - len(tasks)))
-
-    def _place(
-        self, tasks: list[TaskId], worker: NodeId, boot: str, epoch: Epoch, grant: int, now: float
-    ) -> None:
-        ledger, place = self.ledger, (worker, boot, epoch, grant)
-        for task in tasks:
-            entry = ledger.tasks[task]
-            attempt = entry.progress.attempt + 1
-            token = Token(0, self.me, self._incarnation, attempt)
-            ledger.move(
-                entry, State.PLACED, now, worker, "" if grant else "leaderless",
-                attempt=attempt, token=token, worker=worker, worker_boot=boot, epoch=epoch,
-                started=0.0, intent=entry.submission.once,
-            )  # fmt: skip
-            entry.heard_s = now
-            entry.known = False
-            ledger.out.assign(place, entry.submission, token)
-        if tasks:
-            self.watch.arm(worker, now)
-
-    def _probed(self, now: float) -> None:
-        """While nobody leads: use the answers of the last round of probes, begin the next."""
-        demands = self.ledger.demands
-        best = self._probing.best()
-        if self._leader is not None or not self._ready:
-            return
-        if self._leaderless_since_s + self.settings.leaderless_after_s > now:
-            return
-        if best is not None:
-            node, room = best
-            self._place(demands.take(self._probing.row, room.free), node, room.boot, self._epoch, 0, now)
-        if demands.queued:
-            alive = sorted(node for node in self.watch.peers if self.watch.alive(node))
-            self.ledger.out.effects += self._probing.ask(demands.rows(), alive)
-            self.ledger.timers.set(now + 2 * self.settings.probe_timeout_s, "probe")
 
     # --- how attempts end ------------------------------------------------------------------------
 
@@ -323,7 +190,7 @@ class Owner:
                 return  # its outputs are on their way: acknowledged when they are here
             self.ledger.out.acknowledge(sender, task, token)
             if (gave_up or kept is not None) and ran(outcome.exit):
-                self.ledger.out.effects.append(Duplicate(task, token))
+                self.ledger.out.effects.append(e.Duplicate(task, token))
         elif was_on(entry.progress, sender):
             self._judge(entry, outcome, sender, now)
         else:
@@ -345,7 +212,7 @@ class Owner:
             if not self.ledger.conclude(entry, to, exit, token, sender, now, reason):
                 return  # acknowledged once the outputs are here
         elif to is State.RETRYING:
-            entry.row.ran(exit.runtime_s)
+            self.ledger.demands.ran(entry.row, exit.runtime_s)
             self.ledger.retry_later(entry, now, reason, failures=progress.failures + 1)
         else:
             self.ledger.requeue(entry, now, reason)
@@ -364,7 +231,7 @@ class Owner:
             else:
                 self._cancel_placed(entry, now)
         for owner, asked in sorted(elsewhere.items()):
-            self.ledger.out.effects.append(Send(owner, m.Cancel(tuple(asked[:1024]))))
+            self.ledger.out.effects.append(e.Send(owner, m.Cancel(tuple(asked[:1024]))))
 
     def _cancel_placed(self, entry: Entry, now: float) -> None:
         progress = entry.progress
@@ -378,7 +245,7 @@ class Owner:
 
     # --- outputs ---------------------------------------------------------------------------------
 
-    def _fetched(self, event: Fetched, now: float) -> None:
+    def _fetched(self, event: e.Fetched, now: float) -> None:
         entry = self.ledger.tasks.get(event.task)
         if entry is None or not entry.progress.state.final or entry.progress.token != event.token:
             return
@@ -394,7 +261,7 @@ class Owner:
         if progress is None or progress.token is None or progress.exit is None or not progress.state.final:
             return
         if self.watch.alive(progress.worker):
-            fetch = Fetch(progress.task, progress.token, progress.worker, progress.exit)
+            fetch = e.Fetch(progress.task, progress.token, progress.worker, progress.exit)
             self.ledger.out.effects.append(fetch)
 
     def _fetch_from(self, node: NodeId) -> None:

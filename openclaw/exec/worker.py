@@ -10,33 +10,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from openclaw import effects as e
 from openclaw import messages as m
 from openclaw.config import Settings
-from openclaw.effects import (
-    DrainAsked,
-    Effect,
-    Event,
-    ExecutorDown,
-    ExecutorUp,
-    Forget,
-    Kill,
-    LeaderChanged,
-    LoadChanged,
-    MemberChanged,
-    MetaChanged,
-    Note,
-    ProcessExited,
-    ProcessStarted,
-    Received,
-    Rng,
-    RosterChanged,
-    Run,
-    Started,
-    StopAsked,
-    Stopped,
-    Store,
-    Tick,
-)
 from openclaw.exec.admission import Admission
 from openclaw.exec.deliveries import Deliveries
 from openclaw.exec.fences import Fences
@@ -51,7 +27,7 @@ _ASKS_DEFERRED_MAX = 1024
 
 
 class Worker:
-    def __init__(self, me: NodeId, boot: str, settings: Settings, rng: Rng, restored: Restored) -> None:
+    def __init__(self, me: NodeId, boot: str, settings: Settings, rng: e.Rng, restored: Restored) -> None:
         self.settings = settings
         self._admission = Admission(me, boot, settings, restored.epoch)
         self._fences = Fences(settings.fences_max)
@@ -64,6 +40,7 @@ class Worker:
         self._executor_up = False
         self._deferred: list[tuple[m.Ask, NodeId]] = []
         self._stop_by_s: float | None = None
+        self._retell_due_s: float | None = None
         self._flush_due_s: float | None = None
         for attempt in restored.attempts:
             self._restore(attempt)
@@ -82,33 +59,33 @@ class Worker:
 
     # --- the door --------------------------------------------------------------------------------
 
-    def handle(self, event: Event | Note, now: float) -> list[Effect]:
-        effects: list[Effect] = []
+    def handle(self, event: e.Event | e.Note, now: float) -> list[e.Effect]:
+        effects: list[e.Effect] = []
         match event:
-            case Received(message=message, sender=sender):
+            case e.Received(message=message, sender=sender):
                 effects = self._receive(message, sender, now)
-            case Tick():
+            case e.Tick():
                 return self._flush(now)
-            case ProcessStarted(task=task, token=token, started=started):
+            case e.ProcessStarted(task=task, token=token, started=started):
                 self._started(task, token, started)
-            case ProcessExited(task=task, token=token, exit=exit):
+            case e.ProcessExited(task=task, token=token, exit=exit):
                 effects = self._exited(task, token, exit)
-            case MemberChanged(node=node, status=status, incarnation=incarnation):
+            case e.MemberChanged(node=node, status=status, incarnation=incarnation):
                 self._member(node, status, incarnation.boot)
-            case ExecutorUp(held=held):
-                effects = self._reconcile(held)
-            case ExecutorDown():
+            case e.ExecutorUp(held=held):
+                effects = self._reconcile(held, now)
+            case e.ExecutorDown():
                 self._executor_up = False
-            case RosterChanged(members=members):
+            case e.RosterChanged(members=members):
                 effects = self._roster(members)
-            case StopAsked():
+            case e.StopAsked():
                 effects = self._stop(event, now)
-            case LeaderChanged(epoch=epoch):
+            case e.LeaderChanged(epoch=epoch):
                 self._admission.follow(epoch, now)
                 self._news.follow(epoch, now)
-            case Started(meta=meta) | MetaChanged(meta=meta):
+            case e.Started(meta=meta) | e.MetaChanged(meta=meta):
                 self._admission.offer(meta)
-            case DrainAsked(draining=draining):
+            case e.DrainAsked(draining=draining):
                 self._admission.draining = draining
                 self._hand_back("draining" if draining else "")
             case _:
@@ -122,13 +99,14 @@ class Worker:
             self._deliveries.next(self._alive),
             self._news.next(),
             self._stop_by_s,
+            self._retell_due_s,
         )
         return min((at for at in timers if at is not None), default=None)
 
-    def _receive(self, message: m.AnyMessage, sender: NodeId, now: float) -> list[Effect]:
+    def _receive(self, message: m.AnyMessage, sender: NodeId, now: float) -> list[e.Effect]:
         match message:
             case m.Assign():
-                self._assigned(message, sender, now)
+                return self._assigned(message, sender, now)
             case m.OutcomesStored(items=items):
                 return [effect for task, token in items for effect in self._acknowledged(task, token, sender)]
             case m.Ask():
@@ -150,7 +128,8 @@ class Worker:
 
     # --- what is given to us ---------------------------------------------------------------------
 
-    def _assigned(self, assign: m.Assign, sender: NodeId, now: float) -> None:
+    def _assigned(self, assign: m.Assign, sender: NodeId, now: float) -> list[e.Effect]:
+        effects: list[e.Effect] = []
         self._news.took(sender, assign, len(assign.items))
         refusal = self._admission.refuse_all(assign, sender, now)
         for item in assign.items:
@@ -166,8 +145,11 @@ class Worker:
             if reason:
                 self._news.returned(sender, item.task, item.token, reason)
                 continue
+            if job is not None and job.phase is Phase.MAYBE:
+                effects += self._forget(job)  # its owner has moved on
             job = Job(item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch)
             self._jobs[item.task] = self._waiting[item.task] = job
+        return effects
 
     def _no_place(self, older: Job | None) -> str:
         """Why there is no place for a task, of which we may have an `older` attempt."""
@@ -193,8 +175,8 @@ class Worker:
                 self._fences.raise_to(task, token)
                 self._news.have(sender, task, token, Holding.NOT_STARTED)
 
-    def _end(self, end: m.End, sender: NodeId) -> list[Effect]:
-        effects: list[Effect] = []
+    def _end(self, end: m.End, sender: NodeId) -> list[e.Effect]:
+        effects: list[e.Effect] = []
         for task, token in end.items:
             job = self._jobs.get(task)
             if token.owner != sender:
@@ -226,14 +208,14 @@ class Worker:
 
     # --- what runs -------------------------------------------------------------------------------
 
-    def _start(self) -> list[Effect]:
-        effects: list[Effect] = []
+    def _start(self) -> list[e.Effect]:
+        effects: list[e.Effect] = []
         while self._waiting and self._busy < self._slots and self._stop_by_s is None:
             _, job = self._waiting.popitem(last=False)
             job.phase = Phase.RUNNING
             self._busy += 1
-            effects.append(Store(Table.ATTEMPTS, job.task, Attempt(job.task, job.token, job.owner)))
-            effects.append(Run(job.task, job.token, job.owner, job.payload, job.epoch))
+            effects.append(e.Store(Table.ATTEMPTS, job.task, Attempt(job.task, job.token, job.owner)))
+            effects.append(e.Run(job.task, job.token, job.owner, job.payload, job.epoch))
             job.payload = b""
         return effects
 
@@ -242,10 +224,10 @@ class Worker:
         if job is not None and job.token == token and job.phase is Phase.RUNNING:
             self._news.started(job.owner, task, token, started)
 
-    def _exited(self, task: TaskId, token: Token, exit: Exit) -> list[Effect]:
+    def _exited(self, task: TaskId, token: Token, exit: Exit) -> list[e.Effect]:
         job = self._jobs.get(task)
         if job is None or job.token != token:
-            return [Forget(task, token)]
+            return [e.Forget(task, token)]
         if job.phase not in (Phase.RUNNING, Phase.UNKNOWN, Phase.MAYBE):
             return []
         self._busy -= job.phase is Phase.RUNNING
@@ -253,25 +235,25 @@ class Worker:
         if not self._admission.member(job.owner):
             return self._forget(job)
         self._deliveries.add(job.owner, m.Outcome(task, token, exit))
-        return [Store(Table.ATTEMPTS, task, Attempt(task, token, job.owner, exit))]
+        return [e.Store(Table.ATTEMPTS, task, Attempt(task, token, job.owner, exit))]
 
-    def _acknowledged(self, task: TaskId, token: Token, sender: NodeId) -> list[Effect]:
+    def _acknowledged(self, task: TaskId, token: Token, sender: NodeId) -> list[e.Effect]:
         job = self._jobs.get(task)
         if job is None or job.token != token or job.owner != sender:
             return []
         return self._forget(job) if job.phase in (Phase.ENDED, Phase.MAYBE) else []
 
-    def _forget(self, job: Job) -> list[Effect]:
+    def _forget(self, job: Job) -> list[e.Effect]:
         self._deliveries.acknowledged(job.owner, job.task)
         del self._jobs[job.task]
-        return [Store(Table.ATTEMPTS, job.task, None), Forget(job.task, job.token)]
+        return [e.Store(Table.ATTEMPTS, job.task, None), e.Forget(job.task, job.token)]
 
-    def _kill(self, job: Job, reason: str, grace_s: float) -> list[Effect]:
+    def _kill(self, job: Job, reason: str, grace_s: float) -> list[e.Effect]:
         """End what runs, once; its exit is the confirmation."""
         if job.ending:
             return []
         job.ending = reason
-        return [Kill(job.task, job.token, reason, grace_s)]
+        return [e.Kill(job.task, job.token, reason, grace_s)]
 
     # --- the executor ----------------------------------------------------------------------------
 
@@ -282,16 +264,16 @@ class Worker:
         if attempt.exit is not None:
             self._deliveries.add(attempt.owner, m.Outcome(attempt.task, attempt.token, attempt.exit))
 
-    def _reconcile(self, held: tuple[Held, ...]) -> list[Effect]:
+    def _reconcile(self, held: tuple[Held, ...], now: float) -> list[e.Effect]:
         """The executor has told all that it holds: settle every attempt that we were not sure of."""
         self._executor_up = True
-        effects: list[Effect] = []
+        effects: list[e.Effect] = []
         known: set[TaskId] = set()
         for one in held:
             job = self._jobs.get(one.task)
             if job is None or job.token != one.token:
-                stray = Forget(one.task, one.token) if one.exit is not None else None
-                effects.append(stray or Kill(one.task, one.token, "superseded", self.settings.kill_grace_s))
+                stray = e.Forget(one.task, one.token) if one.exit is not None else None
+                effects.append(stray or e.Kill(one.task, one.token, "superseded", self.settings.kill_grace_s))
                 continue
             known.add(one.task)
             if one.exit is not None:
@@ -302,13 +284,13 @@ class Worker:
             if task not in known and job.phase in (Phase.RUNNING, Phase.UNKNOWN):
                 self._busy -= job.phase is Phase.RUNNING
                 job.phase = Phase.MAYBE
-                self._tell(job)
+                self._retell_due_s = now
         deferred, self._deferred = self._deferred, []
         for ask, sender in deferred:
             self._asked(ask, sender)
         return effects
 
-    def _adopt(self, job: Job) -> list[Effect]:
+    def _adopt(self, job: Job) -> list[e.Effect]:
         self._busy += job.phase is not Phase.RUNNING
         job.phase = Phase.RUNNING
         self._tell(job)
@@ -328,10 +310,10 @@ class Worker:
                 if job.owner == node and job.phase in (Phase.RUNNING, Phase.MAYBE):
                     self._tell(job)
 
-    def _roster(self, members: Mapping[NodeId, Member]) -> list[Effect]:
+    def _roster(self, members: Mapping[NodeId, Member]) -> list[e.Effect]:
         """What a revoked node submitted ends here."""
         self._admission.roster(members)
-        effects: list[Effect] = []
+        effects: list[e.Effect] = []
         for job in list(self._jobs.values()):
             member = members.get(job.owner)
             if member is None or not member.revoked:
@@ -344,23 +326,32 @@ class Worker:
                 effects += self._forget(job)
         return effects
 
-    def _stop(self, event: StopAsked, now: float) -> list[Effect]:
+    def _stop(self, event: e.StopAsked, now: float) -> list[e.Effect]:
         self._admission.stopping = True
         self._hand_back("stopping")
         if event.keep:
-            return [*self._flush(now), Stopped(keep=True)]
+            return [*self._flush(now), e.Stopped(keep=True)]
         self._stop_by_s = now + event.grace_s + self.settings.kill_grace_s + _STOP_MARGIN_S
         running = [job for job in self._jobs.values() if job.phase is Phase.RUNNING]
         return [kill for job in running for kill in self._kill(job, "stop", event.grace_s)]
 
-    def _flush(self, now: float) -> list[Effect]:
+    def _retell(self, now: float) -> None:
+        """What nobody can know the end of is told until its owner has taken note."""
+        unsure = [job for job in self._jobs.values() if job.phase is Phase.MAYBE]
+        for job in unsure:
+            self._tell(job)
+        self._retell_due_s = now + self.settings.ask_every_s if unsure else None
+
+    def _flush(self, now: float) -> list[e.Effect]:
         self._flush_due_s = None
+        if self._retell_due_s is not None and self._retell_due_s <= now:
+            self._retell(now)
         effects = self._start()
-        load = LoadChanged(self._busy, len(self._waiting))
+        load = e.LoadChanged(self._busy, len(self._waiting))
         effects += self._news.flush(now, load, self._slots, draining=not self._admission.open)
         effects += self._deliveries.flush(now, self._alive)
         if self._stop_by_s is not None and (self._busy == 0 or self._stop_by_s <= now):
             self._stop_by_s = None
             self._admission.stopping = True
-            effects.append(Stopped(keep=False))
+            effects.append(e.Stopped(keep=False))
         return effects
