@@ -42,14 +42,14 @@ def _node_row(node: Doc) -> tuple[str, ...]:
     return (
         node["name"] + marks,
         state,
-        f"{node['running']}/{node['slots']}",
+        f"{node['running']}/{node['slots'] or '?'}",
         str(node["queued"]),
         _percent(metrics, "cpu_percent"),
         _percent(metrics, "memory_percent"),
         _percent(metrics, "disk_percent"),
         node["path"] or "-",
         "-" if node["rtt_ms"] is None else f"{node['rtt_ms']:.1f} ms",
-        f"{node['platform']}/{node['arch']}",
+        f"{node['platform']}/{node['arch']}" if node["platform"] else "-",
         next(iter(node["addresses"]), "-"),
     )
 

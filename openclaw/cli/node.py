@@ -139,6 +139,10 @@ def invite(expires: float, uses: int, capabilities: str, no_addresses: bool, as_
 def _order(op: str, done: str, as_json: bool) -> None:
     with connect() as client:
         client.call(op)
+    _done(done, as_json)
+
+
+def _done(done: str, as_json: bool) -> None:
     if as_json:
         emit({"ok": True})
     else:
@@ -166,7 +170,10 @@ def resume(as_json: bool) -> None:
 @state_dir_option
 def leave_mesh(as_json: bool) -> None:
     """Leave the mesh for good and stop. Another invite is needed to come back."""
-    _order("node_leave", "left the mesh", as_json)
+    with connect() as client:
+        client.call("node_leave")
+        client.wait_closed(STOP_MARGIN_S)
+    _done("left the mesh", as_json)
 
 
 @node.command()

@@ -75,7 +75,7 @@ def refuse_second(options: StartOptions) -> None:
     except MeshError:
         return  # nobody answers there; the state folder's lock has the last word
     raise MeshError(
-        f"node {running['node']['name']!r} already runs in {options.state_dir} (pid {running['pid']}); "
+        f"node {running['node']['name']!r} already runs in {options.state_dir}; "
         "stop it first (openclaw node stop) or choose another folder with --state-dir",
         kind="already_running",
         exit_code=125,

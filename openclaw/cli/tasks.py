@@ -20,7 +20,7 @@ OUTPUT_FIELDS = ("stdout", "stderr", "stdout_size", "stderr_size")
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Also those that have ended.")
+@click.option("--all", "everything", is_flag=True, help="Of every node, not of this one alone.")
 @click.option("--state", type=click.Choice(STATES), default=None, help="Only those in this state.")
 @click.option(
     "--limit", type=click.IntRange(1), default=LISTED_MAX, show_default=True, help="At most so many."
@@ -28,14 +28,14 @@ OUTPUT_FIELDS = ("stdout", "stderr", "stdout_size", "stderr_size")
 @json_option
 @state_dir_option
 def tasks(everything: bool, state: str | None, limit: int, as_json: bool) -> None:
-    """List tasks: those that have not ended, or --all."""
+    """List the tasks that were submitted on this machine, newest first, or --all of the mesh."""
     with connect() as client:
         request = client.stream("tasks", all=everything, state=state, limit=limit)
         found = [frame["task"] for frame in request if "task" in frame]
     if as_json:
         emit({"tasks": found})
     elif not found:
-        print("no tasks" if everything or state else "no tasks under way (--all shows those that have ended)")
+        print("no such tasks" if everything or state else "no tasks of this machine (--all: of the mesh)")
     else:
         table(("ID", "STATE", "NODE", "SUBMITTED", "COMMAND"), (_row(task) for task in found))
 

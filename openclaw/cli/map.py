@@ -1,0 +1,237 @@
+"""`openclaw map`: one task a line, many under way at once, results in the order of the lines.
+
+Bounded whatever the input: lines are read as they are needed, chunks of tasks are submitted while others run,
+and results that wait for their turn keep their output in memory only up to a limit; past it the node, which has
+them on disk, is asked again.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from openclaw.cli.common import json_option, state_dir, state_dir_option
+from openclaw.cli.output import emit, leave, note, write_all
+from openclaw.cli.request import task_options, task_request
+from openclaw.client import Client, Doc
+from openclaw.config import MAP_CHUNKS_MAX, MAP_HELD_BYTES_MAX, MAP_LINE_BYTES_MAX, SUBMIT_BATCH_MAX
+from openclaw.errors import MeshError
+
+PLACE = "{}"
+PROGRESS_EVERY_S = 0.2
+STDOUT, STDERR = 1, 2
+
+
+@click.command("map")
+@click.argument("file")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED, required=True)
+@click.option("--keep-going", is_flag=True, help="Run the others when one has failed.")
+@task_options
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@json_option
+@state_dir_option
+def map_lines(file: str, argv: tuple[str, ...], **options: Any) -> None:
+    """Run a command once for each line of FILE (- is standard input), on all machines that can do it.
+
+    \b
+    ls *.wav | openclaw map - -- oggenc /share/{}
+    openclaw map urls.txt --keep-going --retries 2 -- curl -fsS {}
+
+    {} stands for the line. Outputs come in the order of the lines; the exit code is 0 only if all succeeded.
+    """
+    with _opened(file) as source:
+        mapping = Mapping(state_dir(), source, argv, options)
+        try:
+            failed = mapping.run()
+        except (KeyboardInterrupt, BrokenPipeError, MeshError):
+            mapping.cancel()
+            raise
+        finally:
+            mapping.close()
+    leave(1 if failed else 0)
+
+
+def _opened(file: str) -> BinaryIO:
+    if file == "-":
+        return sys.stdin.buffer
+    try:
+        return Path(file).open("rb")
+    except OSError as error:
+        raise click.UsageError(f"cannot read {file}: {error.strerror}") from None
+
+
+class Chunk:
+    """Tasks that were submitted together, and the connection on which their ends arrive."""
+
+    def __init__(self, client: Client, ids: list[str], first: int) -> None:
+        self.client = client
+        self.index = {task: first + offset for offset, task in enumerate(ids)}
+        client.request("wait", ids=ids)
+
+
+class Mapping:
+    """One `map` from its first line to its last result. `run` returns how many tasks did not succeed."""
+
+    def __init__(
+        self, folder: Path, source: BinaryIO, argv: tuple[str, ...], options: dict[str, Any]
+    ) -> None:
+        self._folder = folder
+        self._argv = argv
+        self._options = options
+        self._lines = enumerate(_lines(source))
+        self._job = f"map-{os.urandom(4).hex()}"
+        self._client = Client(folder)
+        self._selector = selectors.DefaultSelector()
+        self._chunks: set[Chunk] = set()
+        self._done: dict[int, Doc] = {}
+        self._held_bytes = 0
+        self._next = 0
+        self._failed = 0
+        self._read_all = False
+        self._progress = Progress(options["quiet"] or not sys.stderr.isatty())
+
+    def run(self) -> int:
+        while True:
+            while not self._read_all and len(self._chunks) < MAP_CHUNKS_MAX:
+                self._submit()
+            if not self._chunks:
+                break
+            for key, _ in self._selector.select(PROGRESS_EVERY_S):
+                self._receive(key.data)
+            self._print_in_order()
+            self._progress.show(self._next + len(self._done), self._failed, self._read_all)
+        self._progress.clear()
+        return self._failed
+
+    def cancel(self) -> None:
+        """Everything that was submitted and has not ended."""
+        self._progress.clear()
+        left = [task for chunk in self._chunks for task in chunk.index]
+        if left:
+            note(f"cancelling {len(left)} tasks")
+            with Client(self._folder) as client:
+                for start in range(0, len(left), SUBMIT_BATCH_MAX):
+                    client.call("cancel", ids=left[start : start + SUBMIT_BATCH_MAX])
+
+    def close(self) -> None:
+        for chunk in self._chunks:
+            chunk.client.close()
+        self._selector.close()
+        self._client.close()
+
+    def _submit(self) -> None:
+        requests = []
+        first = None
+        for number, line in self._lines:
+            first = number if first is None else first
+            argv = [word.replace(PLACE, line) for word in self._argv]
+            requests.append(task_request(argv, self._options) | {"job": self._job})
+            if len(requests) == SUBMIT_BATCH_MAX:
+                break
+        else:
+            self._read_all = True
+        if first is None:
+            return
+        ids = self._client.call("submit", answer_s=None, tasks=requests, wait=False)["ids"]
+        chunk = Chunk(Client(self._folder), ids, first)
+        self._chunks.add(chunk)
+        self._selector.register(chunk.client, selectors.EVENT_READ, chunk)
+
+    def _receive(self, chunk: Chunk) -> None:
+        for frame in chunk.client.ready_frames():
+            if "ok" in frame:
+                self._selector.unregister(chunk.client)
+                chunk.client.close()
+                self._chunks.discard(chunk)
+                return
+            self._take(chunk.index.pop(frame["task"]["id"]), frame["task"])
+
+    def _take(self, index: int, task: Doc) -> None:
+        size = len(task["stdout"]) + len(task["stderr"])
+        if self._held_bytes + size > MAP_HELD_BYTES_MAX:
+            task["stdout"] = task["stderr"] = b""  # shorter than its size says: asked for again in its turn
+            size = 0
+        self._held_bytes += size
+        self._done[index] = task
+        if task["state"] != "succeeded":
+            self._failed += 1
+            self._read_all |= not self._options["keep_going"]
+
+    def _print_in_order(self) -> None:
+        while (task := self._done.pop(self._next, None)) is not None:
+            self._held_bytes -= len(task["stdout"]) + len(task["stderr"])
+            self._progress.clear()
+            self._print(task, self._next)
+            self._next += 1
+            if task["state"] != "succeeded" and not self._options["keep_going"]:
+                raise MeshError(
+                    f"line {self._next}: task {task['id']} {task['state']} (exit {task['exit_code']})"
+                    f"{': ' + task['error'] if task['error'] else ''}; --keep-going runs the others",
+                    kind="task_failed",
+                )
+
+    def _print(self, task: Doc, index: int) -> None:
+        for name, stream in (("stdout", STDOUT), ("stderr", STDERR)):
+            whole = len(task[name]) == task[f"{name}_size"]
+            if self._options["as_json"]:
+                task[name] = task[name] if whole else b"".join(self._output(task["id"], stream))
+                continue
+            for data in (task[name],) if whole else self._output(task["id"], stream):
+                write_all(stream, data)
+        if self._options["as_json"]:
+            emit({"line": index + 1} | {key: value for key, value in task.items() if key != "story"})
+        elif task["state"] != "succeeded" and self._options["keep_going"]:
+            note(f"line {index + 1}: task {task['id']} {task['state']} (exit {task['exit_code']})")
+
+    def _output(self, task: str, stream: int) -> Iterator[bytes]:
+        for frame in self._client.stream("task_logs", id=task, follow=False, offset=0, stream=stream):
+            if frame.get("event") == "out" and frame["stream"] == stream:
+                yield frame["data"]
+
+
+def _lines(source: BinaryIO) -> Iterator[str]:
+    """Raises `MeshError` for a line that no task can be given."""
+    number = 0
+    while line := source.readline(MAP_LINE_BYTES_MAX + 1):
+        number += 1
+        if len(line) > MAP_LINE_BYTES_MAX:
+            raise MeshError(
+                f"line {number} is over {MAP_LINE_BYTES_MAX >> 10} KiB; put such data in files",
+                kind="too_large",
+            )
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError:
+            raise MeshError(
+                f"line {number} is not valid UTF-8, and only text can be passed on", kind="usage"
+            ) from None
+
+
+class Progress:
+    """One line on a terminal's stderr, rewritten in place."""
+
+    def __init__(self, silent: bool) -> None:
+        self._silent = silent
+        self._began = time.monotonic()
+        self._shown = 0.0
+
+    def show(self, done: int, failed: int, read_all: bool) -> None:
+        now = time.monotonic()
+        if self._silent or now - self._shown < PROGRESS_EVERY_S:
+            return
+        self._shown = now
+        rate = done / max(now - self._began, 0.001)
+        more = "" if read_all else ", reading"
+        write_all(STDERR, f"\r\x1b[K{done} done, {failed} failed, {rate:.0f}/s{more}".encode())
+
+    def clear(self) -> None:
+        if not self._silent and self._shown:
+            write_all(STDERR, b"\r\x1b[K")
+            self._shown = 0.0
