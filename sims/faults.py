@@ -27,9 +27,9 @@ class Crash:
         host = world.host(self.host)
         if self.machine:
             host.crash(machine=True)
+            world.after(self.down_s, host.start)
         elif host.running:
-            host.crash_after(self.effects)
-        world.after(self.down_s, host.start)
+            host.crash_after(self.effects, self.down_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 TICKS_PER_BATCH_MAX = 8
 EXECUTOR_ANSWERS_S = 0.01
 FETCH_S = 0.02
+CALM_S = 2.0
 
 
 class Host:
@@ -60,6 +61,7 @@ class Host:
         self._busy = False
         self._paused = False
         self._fuse: int | None = None
+        self._down_s = 0.0
         self._wake_at = math.inf
 
     @property
@@ -105,9 +107,16 @@ class Host:
             self.executor.die()
             self.executor = Executor(self.world, self)
 
-    def crash_after(self, effects: int) -> None:
+    def crash_after(self, effects: int, down_s: float) -> None:
         """Crash when so many more effects have been performed, in the middle of whatever that is."""
         self._fuse = effects
+        self._down_s = down_s
+
+    def calm(self) -> None:
+        """Whatever was still to happen to this host does not; it runs, or starts again soon."""
+        self._fuse = None
+        self.resume()
+        self.world.after(CALM_S, self.start)
 
     def pause(self) -> None:
         self.world.trace.mark(self.world.now, self.name, "is paused")
@@ -203,6 +212,7 @@ class Host:
             self._fuse -= 1
             if self._fuse < 0:
                 self.crash(how="crashes between two effects")
+                self.world.after(self._down_s, self.start)
         return not self.running
 
     def _perform(self, effects: Sequence[Effect]) -> bool:

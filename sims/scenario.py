@@ -102,8 +102,7 @@ def run(plan: Plan) -> Verdict:
     try:
         world.run(peace_s)
         for host in hosts:
-            host.resume()
-            world.after(2.0, host.start)
+            host.calm()
         world.run(plan.seconds)
     except Violated as violated:
         verdict.violation, verdict.story = str(violated), world.trace.last()
