@@ -56,9 +56,9 @@ def token(join: str | None) -> str | None:
 
 def foreground(options: StartOptions, ready_fd: int | None) -> int:
     """Runs the node until it is stopped; its exit code."""
+    _refuse_second(options)
     from openclaw.runtime.app import serve
 
-    refuse_second(options)
     if ready_fd is not None:
         sys.stdout = ReadyLine(sys.stdout, lambda line: _tell(ready_fd, line))
     elif not options.json:
@@ -67,7 +67,7 @@ def foreground(options: StartOptions, ready_fd: int | None) -> int:
     return serve(options)
 
 
-def refuse_second(options: StartOptions) -> None:
+def _refuse_second(options: StartOptions) -> None:
     """A node that already runs in that folder is named."""
     try:
         with Client(options.state_dir) as client:
@@ -99,7 +99,7 @@ def detached(options: StartOptions) -> int:
     import json
     import subprocess
 
-    refuse_second(options)
+    _refuse_second(options)
     options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "openclaw", *_arguments(options), "--ready-fd", str(writer)]

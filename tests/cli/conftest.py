@@ -64,6 +64,9 @@ class ScriptedNode:
                         if frame.get("event") == "hang up":
                             connection.shutdown(socket.SHUT_RDWR)
                             return
+                        if "raw" in frame:
+                            connection.sendall(frame["raw"])
+                            continue
                         body = msgpack.packb(frame)
                         connection.sendall(len(body).to_bytes(4, "big") + body)
             except OSError:

@@ -74,7 +74,8 @@ def test_a_line_of_shell_is_explicit(node, ended):
 
 @pytest.mark.parametrize(
     ("state", "code"),
-    [("succeeded", 0), ("failed", 3), ("failed", 127), ("failed", 137), ("timed_out", 124), ("cancelled", 130), ("lost", 125)],
+    [("succeeded", 0), ("failed", 3), ("failed", 127), ("failed", 137), ("timed_out", 124), ("cancelled", 130),
+     ("lost", 125)],
 )  # fmt: skip
 def test_the_exit_code_is_the_tasks_own(node, ended, state, code):
     node.answers["run"] = lambda _: frames(ended(state=state, exit_code=code))
@@ -133,6 +134,7 @@ def test_wrong_usage_is_2(node, line, capfd):
 
 def test_a_variable_that_is_not_set_is_refused(node, capfd):
     assert main(["run", "--env", "SURELY_NOT_SET", "--", "x"]) == 2
+    assert not node.requests
     assert "SURELY_NOT_SET is not set here" in capfd.readouterr().err
 
 
@@ -167,6 +169,7 @@ def test_no_output_is_taken_from_a_failure(node, ended, tmp_path):
 
 def test_two_files_of_one_name_are_refused(node):
     assert main(["run", "--input", "a/x", "--input", "b/x", "--", "true"]) == 2
+    assert not node.requests
 
 
 def test_standard_input_travels_as_a_private_file(node, ended, tmp_path):
