@@ -23,7 +23,7 @@ import msgspec
 from openclaw.config import MAP_BYTES_MAX, MAP_BYTES_MIN
 from openclaw.effects import Store as Write
 from openclaw.errors import BadState, MeshError
-from openclaw.ids import NODE_ID_CHARS, TaskId
+from openclaw.ids import NODE_ID_CHARS, TaskId, short
 from openclaw.records import (
     Attempt,
     Counts,
@@ -79,6 +79,7 @@ class Store:
         self._writing = threading.Lock()
         self._gate = threading.Condition()
         self._readers = 0
+        self._growing = False
 
     @classmethod
     def open(cls, path: Path, map_bytes: int = MAP_BYTES_MIN) -> Store:
@@ -160,7 +161,7 @@ class Store:
             return self._task(txn, task.encode())
 
     def find(self, prefix: str, limit: int = 10) -> list[TaskId]:
-        """The tasks whose id, or its short form, begins with `prefix`."""
+        """The tasks whose id, or its short form, is `prefix`; else those where it begins with it."""
         head, dash, tail = prefix.partition("-")
         found: list[TaskId] = []
         with self._reading() as txn:
@@ -174,7 +175,7 @@ class Store:
                     found.append(TaskId(key.decode()))
                     there = cursor.next()
                 there = cursor.set_range(owner + b"\xff")
-        return found
+        return [task for task in found if prefix in (task, short(task))] or found
 
     def tasks(
         self, limit: int, state: State | None = None, newest_first: bool = True
@@ -326,12 +327,16 @@ class Store:
                 "delete old tasks or keep fewer results"
             )
         with self._gate:
+            self._growing = True
             self._gate.wait_for(lambda: self._readers == 0)
             self._env.set_mapsize(size)
+            self._growing = False
+            self._gate.notify_all()
 
     @contextmanager
     def _reading(self) -> Iterator[lmdb.Transaction]:
         with self._gate:
+            self._gate.wait_for(lambda: not self._growing)
             self._readers += 1
         try:
             with self._env.begin() as txn:
@@ -341,7 +346,8 @@ class Store:
         finally:
             with self._gate:
                 self._readers -= 1
-                self._gate.notify_all()
+                if self._growing:
+                    self._gate.notify_all()
 
 
 def _refusal(path: Path, error: OSError | lmdb.Error) -> MeshError:
