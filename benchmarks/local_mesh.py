@@ -94,7 +94,7 @@ class LocalNode:
         from openclaw.client import Client
 
         with Client(self.state_dir) as client:
-            return client.ask({"op": op, **fields})
+            return client.call(op, **fields)
 
     def kill(self) -> None:
         """SIGKILL of the node's own process; its executor stays."""

@@ -63,11 +63,13 @@ class Client:
         return self._socket.fileno()
 
     def call(self, op: str, *, answer_s: float | None = ANSWER_S_MAX, **fields: object) -> Doc:
-        """The final answer to a request that has no other. Raises the node's refusal as a `MeshError`."""
+        """The final answer, past any event frames. Raises the node's refusal as a `MeshError`."""
         self.request(op, **fields)
         self._socket.settimeout(answer_s)
         try:
-            return self._next_frame()
+            while "ok" not in (frame := self._next_frame()):
+                pass
+            return frame
         except TimeoutError:
             raise Unavailable(
                 f"the node in {self.state_dir} did not answer within {answer_s:g} s; see: openclaw node logs",
