@@ -20,10 +20,11 @@ from openclaw.messages import Digest, MetaWant, Rumour
 
 @dataclass(slots=True)
 class _Want:
-    """A blob that we lack: whom to ask next, and when."""
+    """A blob that we lack: whom to ask next, and when; `met` once its owner itself spoke to us."""
 
     ask: NodeId
     due: float
+    met: bool
 
 
 class Exchange:
@@ -83,8 +84,10 @@ class Exchange:
         row = self._roll.rows.get(node)
         if row is None or row.meta_version >= row.claim.meta_version:
             self._wants.pop(node, None)
-        elif node not in self._wants:
-            self._wants[node] = _Want(mentioned_by, now + self._settings.coalesce_s)
+            return
+        want, itself = self._wants.get(node), mentioned_by == node
+        if want is None or (itself and not want.met):
+            self._wants[node] = _Want(mentioned_by, now + self._settings.coalesce_s, itself)
 
     def forget(self, node: NodeId) -> None:
         self._wants.pop(node, None)

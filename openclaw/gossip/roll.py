@@ -148,7 +148,7 @@ class Roll:
                 out.append(MemberChanged(node, Status.LEFT, row.claim.incarnation))
             self.forget(node)
         for node in sorted(self.roster - self.rows.keys() - self.lost.keys()):
-            self.lost[node] = Lost(now, self._settings.dead_probe_every_s)
+            self.lost[node] = Lost(now + self._settings.coalesce_s, self._settings.dead_probe_every_s)
         return gone
 
     def forget(self, node: NodeId) -> None:

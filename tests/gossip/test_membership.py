@@ -1,0 +1,364 @@
+"""What a mesh of membership machines promises, one sentence a test, in a small virtual world."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from gossip_world import SETTINGS, World, node, nothing, roster
+
+from openclaw.effects import (
+    Cloned,
+    CountsChanged,
+    LeaderChanged,
+    LeaderSeen,
+    LinkDown,
+    LoadChanged,
+    Measured,
+    MemberChanged,
+    MetaChanged,
+    PeerFound,
+    Received,
+    Resumed,
+    RosterChanged,
+    RosterDiffers,
+    Send,
+    Settled,
+    Started,
+    StopAsked,
+    Store,
+    Tick,
+)
+from openclaw.gossip.membership import Membership
+from openclaw.ids import Epoch, Incarnation, NodeId
+from openclaw.messages import Ack, Gossip, Head, Ping, Rumour, Status
+from openclaw.records import Counts, Meta, Metrics
+
+A, B, C = node(0), node(1), node(2)
+
+
+def mesh(nodes: int, seed: int = 1) -> World:
+    world = World(nodes, seed)
+    world.run_until(world.converged, 10.0)
+    assert world.converged()
+    world.run(2.0)
+    return world
+
+
+def changes(world: World, observer: NodeId, subject: NodeId) -> list[Status]:
+    found = world.notes(observer, MemberChanged)
+    return [note.status for note in found if isinstance(note, MemberChanged) and note.node == subject]
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 10])
+def test_all_see_all_with_what_they_publish(nodes: int) -> None:
+    world = mesh(nodes)
+    for host in world.hosts.values():
+        views = host.machine.members()
+        assert {name: view.meta.name for name, view in views.items() if view.meta} == {
+            name: name for name in world.hosts
+        }
+        assert host.machine.alive() == sorted(world.hosts)
+
+
+def test_nothing_is_sent_before_the_first_incarnation_is_stored() -> None:
+    machine = Membership(A, "boot", SETTINGS, random.Random(1), 4, 2)
+    first = machine.handle(roster(0, 1), 1.0) + machine.handle(Started(Meta(), 0.0), 1.0)
+    ping = Ping(1, Head(Incarnation(1, "b")))
+    first += machine.handle(Received(ping, B), 1.0) + machine.handle(Tick(), 1.0)
+    assert [effect for effect in first if isinstance(effect, Store)]
+    assert not [effect for effect in first if isinstance(effect, Send)]
+    due = machine.next_deadline()
+    assert due is not None
+    assert due > 1.0
+    heads = [e.message.head for e in machine.handle(Tick(), due) if isinstance(e, Send) and e.to == B]
+    assert {head.incarnation for head in heads} == {Incarnation(5, "boot")}
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 10])
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_killed_node_is_down_everywhere_and_nobody_else_is(nodes: int, refused: bool) -> None:
+    world = mesh(nodes)
+    world.kill(A, refused)
+    assert world.run_until(lambda: world.everyone_sees(A, Status.DOWN), 30.0) <= (1.0 if refused else 4.0)
+    world.run(5.0)
+    up = sorted(set(world.hosts) - {A})
+    assert all(world.hosts[name].machine.alive() == up for name in up)
+    assert not [
+        s for o in up for other in up if other != o for s in changes(world, o, other) if s > Status.SUSPECT
+    ]
+
+
+def test_a_refused_dial_alone_is_no_verdict() -> None:
+    world = mesh(3)
+    world.give(B, LinkDown(A, True))
+    world.run(10.0)
+    assert Status.DOWN not in changes(world, B, A)
+    assert world.status(B, A) is Status.ALIVE
+
+
+def test_a_broken_connection_is_a_reason_to_ask_and_accuses_nobody() -> None:
+    world = mesh(3)
+    before = len(world.sent_log)
+    world.give(B, LinkDown(A, False))
+    assert [s.to for _, by, s in world.sent_log[before:] if by == B and isinstance(s.message, Ping)] == [A]
+    world.run(5.0)
+    assert changes(world, B, A) == [Status.ALIVE]
+
+
+def test_a_node_that_two_cannot_see_but_one_can_stays_alive() -> None:
+    world = mesh(3)
+    world.cut = lambda a, b: {a, b} == {A, B}
+    world.run(60.0)
+    assert Status.DOWN not in changes(world, A, B) + changes(world, B, A) + changes(world, C, A)
+
+
+def test_a_false_verdict_of_one_is_believed_by_nobody_who_gets_an_answer() -> None:
+    world = mesh(4)
+    lie = Rumour(A, world.hosts[A].machine.incarnation, Status.DOWN, accuser=C)
+    head = Head(world.hosts[C].machine.incarnation, rumours=(lie,))
+    world.give(B, Received(Gossip(head), C))
+    world.run(5.0)
+    assert Status.DOWN not in changes(world, B, A)
+    assert world.hosts[A].machine.incarnation.counter == 2
+    assert world.everyone_sees(A, Status.ALIVE)
+
+
+def test_an_accused_node_refutes_with_a_stored_higher_incarnation() -> None:
+    machine = Membership(A, "boot", SETTINGS, random.Random(1), 0, 0)
+    machine.handle(roster(0, 1), 1.0)
+    machine.handle(Started(Meta(), 0.0), 1.0)
+    accusation = Rumour(A, Incarnation(1, "boot"), Status.SUSPECT, accuser=B)
+    effects = machine.handle(Received(Ping(1, Head(Incarnation(1, "b"), rumours=(accusation,))), B), 1.1)
+    assert machine.incarnation == Incarnation(2, "boot")
+    assert [e.key for e in effects if isinstance(e, Store)] == ["incarnation"]
+    assert {
+        e.message.head.incarnation.counter
+        for e in effects
+        if isinstance(e, Send) and hasattr(e.message, "head")
+    } == {1}
+    assert machine.health == 1
+
+
+def test_a_restarted_node_is_announced_as_a_new_start_even_when_nobody_missed_it() -> None:
+    world = mesh(3)
+    world.start(A)
+    world.run(1.0)
+    assert changes(world, B, A) == [Status.ALIVE, Status.ALIVE]
+    seen = world.hosts[B].machine.members()[A].incarnation
+    assert seen == world.hosts[A].machine.incarnation
+    assert seen.boot == "boot2"
+
+
+def test_a_restored_backup_learns_its_past_before_it_settles() -> None:
+    world = mesh(3)
+    for _ in range(3):
+        world.start(A)
+        world.run(1.0)
+    past = world.hosts[A].machine.incarnation.counter
+    version = world.hosts[B].machine.members()[A].meta_version
+    world.hosts[A].notes.clear()
+    world.start(A, disk={})
+    world.run_until(lambda: bool(world.notes(A, Settled)), 2.0)
+    assert world.hosts[A].machine.incarnation.counter > past
+    world.run(1.0)
+    view = world.hosts[B].machine.members()[A]
+    assert view.status is Status.ALIVE
+    assert view.incarnation == world.hosts[A].machine.incarnation
+    assert view.meta_version > version
+    assert not world.notes(A, Cloned)
+
+
+def test_a_lone_node_settles_at_once_and_an_ignored_one_after_a_while() -> None:
+    def settles_at(event: RosterChanged) -> float:
+        machine = Membership(A, "boot", SETTINGS, random.Random(1), 0, 0)
+        now = 1.0
+        effects = machine.handle(Started(Meta(), 0.0), now) + machine.handle(event, now)
+        while Settled() not in effects:
+            now = machine.next_deadline() or now
+            effects += machine.handle(Tick(), now)
+        return now - 1.0
+
+    assert settles_at(roster(0)) == 0.0
+    assert settles_at(roster(0, 1)) == SETTINGS.settle_s
+
+
+def test_a_leaver_is_gone_at_once_and_nobody_calls_after_it() -> None:
+    world = mesh(3)
+    world.give(A, StopAsked(keep=False, grace_s=0.0))
+    world.hosts[A].up = False
+    world.run(0.1)
+    assert world.everyone_sees(A, Status.LEFT)
+    before = len(world.sent_log)
+    world.run(60.0)
+    assert not [s for _, _, s in world.sent_log[before:] if s.to == A]
+
+
+def test_a_node_that_left_comes_back() -> None:
+    world = mesh(3)
+    world.give(A, StopAsked(keep=False, grace_s=0.0))
+    world.run(1.0)
+    world.start(A)
+    world.run(1.0)
+    assert changes(world, B, A) == [Status.ALIVE, Status.LEFT, Status.ALIVE]
+
+
+def test_a_node_that_is_back_soon_goes_down_with_that_said() -> None:
+    world = mesh(3)
+    world.give(A, StopAsked(keep=True, grace_s=0.0))
+    world.run(0.1)
+    world.kill(A, refused=True)
+    world.run(2.0)
+    for observer in (B, C):
+        last = [n for n in world.notes(observer, MemberChanged) if isinstance(n, MemberChanged)][-1]
+        assert (last.node, last.status, last.back_soon) == (A, Status.DOWN, True)
+
+
+def test_a_revoked_member_is_gone_at_once_and_is_not_heard_again() -> None:
+    world = mesh(3)
+    world.give(B, roster(0, 1, 2, revoked=(0,)))
+    assert changes(world, B, A)[-1] is Status.LEFT
+    world.run(5.0)
+    assert A not in world.hosts[B].machine.members()
+    assert changes(world, B, A)[-1] is Status.LEFT
+
+
+def test_halves_that_meet_again_do_not_bury_each_other() -> None:
+    world = mesh(6)
+    half = {node(n) for n in range(3)}
+    world.cut = lambda a, b: (a in half) != (b in half)
+    world.run(60.0)
+    assert world.hosts[A].machine.alive() == sorted(half)
+    world.cut = nothing
+    for host in world.hosts.values():
+        host.notes.clear()
+    assert world.run_until(world.converged, 30.0) <= 15.0
+    for name, host in world.hosts.items():
+        ours = half if name in half else set(world.hosts) - half
+        worse = [n for _, n in host.notes if isinstance(n, MemberChanged) and n.status is Status.DOWN]
+        assert not [n for n in worse if n.node in ours]
+
+
+def test_a_hint_is_followed_at_once_but_proves_nothing() -> None:
+    world = mesh(2)
+    world.kill(B, refused=True)
+    world.run(20.0)
+    before = len(world.sent_log)
+    world.give(A, PeerFound(B))
+    world.run(0.01)
+    assert [s.to for _, by, s in world.sent_log[before:] if by == A] == [B]
+    assert world.status(A, B) is Status.DOWN
+
+
+def test_who_slept_accuses_nobody_and_raises_its_incarnation() -> None:
+    world = mesh(4)
+    world.hosts[A].paused = True
+    world.run(60.0)
+    assert world.everyone_sees(A, Status.DOWN)
+    world.hosts[A].notes.clear()
+    world.hosts[A].paused = False
+    counter = world.hosts[A].machine.incarnation.counter
+    world.give(A, Resumed(60.0))
+    world.run(20.0)
+    assert [n.status for n in world.notes(A, MemberChanged) if isinstance(n, MemberChanged)] == []
+    assert world.hosts[A].machine.incarnation.counter > counter
+    assert world.converged()
+
+
+def test_a_short_stall_of_our_own_is_held_against_nobody() -> None:
+    world = mesh(3)
+    for _ in range(20):
+        world.hosts[A].paused = True
+        world.run(0.9)
+        world.hosts[A].paused = False
+        world.run(1.5)
+    assert Status.DOWN not in [s for name in (B, C) for s in changes(world, A, name)]
+
+
+def test_nobody_is_declared_down_in_half_an_hour_of_loss() -> None:
+    world = mesh(3)
+    world.loss = 0.05
+    world.run(1800.0)
+    assert Status.DOWN not in [
+        s for o in world.hosts for x in world.hosts if x != o for s in changes(world, o, x)
+    ]
+
+
+def test_two_nodes_with_one_key_are_noticed() -> None:
+    world = mesh(3)
+    for counter in (1, 7):
+        twin = Rumour(A, Incarnation(counter, "twin"), Status.ALIVE)
+        head = Head(world.hosts[B].machine.incarnation, rumours=(twin,))
+        world.give(A, Received(Gossip(head), B))
+    assert world.notes(A, Cloned) == [Cloned("twin")]
+    assert world.hosts[A].machine.incarnation.counter > 7
+
+
+def test_new_metadata_is_stored_spread_and_pulled_by_everyone() -> None:
+    world = mesh(5)
+    world.give(A, MetaChanged(Meta(name="renamed", slots=7)))
+    spent = world.run_until(
+        lambda: all(
+            (meta := host.machine.meta_of(A)) is not None and meta.slots == 7 for host in world.hosts.values()
+        ),
+        5.0,
+    )
+    assert spent <= 0.1
+
+
+def test_load_reaches_everyone_soon_and_metrics_in_time() -> None:
+    world = mesh(5)
+    world.give(A, Measured(Metrics(cpu_percent=42.0)))
+    world.give(A, LoadChanged(running=3, queued=4))
+    world.give(A, CountsChanged(Counts(running=3)))
+    world.run(SETTINGS.beat_every_s + 0.1)
+    for name in (B, C):
+        beat = world.hosts[name].machine.members()[A].beat
+        assert beat is not None
+        assert (beat.running, beat.queued, beat.metrics.cpu_percent, beat.counts.running) == (3, 4, 42.0, 3)
+
+
+def test_whom_a_peer_follows_is_told_when_it_changes_and_now_and_then_while_it_differs() -> None:
+    world = mesh(2)
+    world.run(5.0)
+    assert not world.notes(A, LeaderSeen)
+    world.give(B, LeaderChanged(Epoch(3, B)))
+    world.run(5.0)
+    seen = world.notes(A, LeaderSeen)
+    assert set(seen) == {LeaderSeen(B, Epoch(3, B))}
+    assert 2 <= len(seen) <= 7
+    world.give(A, LeaderChanged(Epoch(3, B)))
+    world.run(5.0)
+    assert len(world.notes(A, LeaderSeen)) == len(seen)
+
+
+def test_a_roster_that_differs_is_noted_at_a_bounded_rate() -> None:
+    world = mesh(2)
+    assert not world.notes(A, RosterDiffers)
+    other = roster(0, 1, 2)
+    world.give(A, RosterChanged(other.members, b"other"))
+    world.run(5.0)
+    assert 3 <= len(world.notes(A, RosterDiffers)) <= 6
+
+
+def test_what_rumours_missed_is_found_by_comparing_views() -> None:
+    world = mesh(4)
+    news = Rumour(A, Incarnation(9, "later"), Status.ALIVE)
+    world.kill(A, refused=False)
+    world.lose = lambda send: (
+        isinstance(send.message, Gossip | Ping | Ack)
+        and any(rumour.incarnation == news.incarnation for rumour in send.message.head.rumours)
+    )
+    world.give(B, Received(Gossip(Head(world.hosts[C].machine.incarnation, rumours=(news,))), C))
+    world.run_until(
+        lambda: all(world.hosts[n].machine.members()[A].incarnation == news.incarnation for n in (B, C))
+    )
+    assert world.hosts[C].machine.members()[A].incarnation == news.incarnation
+
+
+def test_an_idle_node_sends_four_small_messages_a_second() -> None:
+    world = mesh(10)
+    world.run(10.0)
+    before = len(world.sent_log)
+    world.run(30.0)
+    assert (len(world.sent_log) - before) / 30.0 / 10 <= 4.5
