@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from openclaw.cli.root import cli
     from openclaw.errors import MeshError
 
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if instruction := os.environ.get(COMPLETE_VARIABLE):
         return _complete(cli, instruction)
     meta: dict[str, object] = {}

@@ -62,7 +62,7 @@ class Client:
         """For a selector. What is readable may be less than a frame."""
         return self._socket.fileno()
 
-    def call(self, op: str, *, answer_s: float | None = ANSWER_S_MAX, **fields: object) -> Doc:
+    def call(self, op: str, *, answer_s: float | None = ANSWER_S_MAX, **fields: Any) -> Doc:
         """The final answer, past any event frames. Raises the node's refusal as a `MeshError`."""
         self.request(op, **fields)
         self._socket.settimeout(answer_s)

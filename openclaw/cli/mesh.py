@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from openclaw.cli.common import connect, json_option, state_dir, state_dir_option
-from openclaw.cli.output import emit, facts, table, when
+from openclaw.cli.output import emit, facts, fancy, table, when
 from openclaw.client import Doc
 
 FRESH_METRICS_S = 30
@@ -26,8 +26,10 @@ def nodes(watch: bool, as_json: bool) -> None:
                 continue
             if as_json:
                 emit({"nodes": frame["nodes"]})
-            else:
-                _nodes_table(frame["nodes"])
+                continue
+            if watch and fancy():
+                click.clear()
+            _nodes_table(frame["nodes"])
 
 
 def _nodes_table(found: list[Doc]) -> None:

@@ -20,7 +20,8 @@ LOG_TAIL_BYTES_MAX = 1 << 20
 CAPABILITIES = ("observe", "skill", "shell", "admin")
 
 
-@click.group()
+@click.group(no_args_is_help=False)
+@state_dir_option
 def node() -> None:
     """Start, stop and manage the node on this machine."""
 

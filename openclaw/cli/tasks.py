@@ -47,7 +47,8 @@ def _row(task: Doc) -> tuple[str, ...]:
     return task["id"], task["state"], ref(task["node"]), when(task["submitted"]), command
 
 
-@click.group()
+@click.group(no_args_is_help=False)
+@state_dir_option
 def task() -> None:
     """Show, wait for, read or cancel a task. Ids may be shortened to what is unique."""
 

@@ -36,8 +36,10 @@ def test_every_command_has_help(capfd):
     for name in COMMANDS:
         assert main([name, "--help"]) == 0
         assert "Usage" in capfd.readouterr().out
-    assert main(["--help"]) == 0
-    assert all(name in capfd.readouterr().out for name in ("node",))
+    for line in (["--help"], []):
+        assert main(line) == 0
+        out = capfd.readouterr().out
+        assert all(f"\n  {name} " in out for name in COMMANDS)
 
 
 def test_version(capfd):
@@ -45,7 +47,9 @@ def test_version(capfd):
     assert __version__ in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("line", [["frobnicate"], ["--bogus"], ["task", "show"], ["tasks", "--state", "odd"]])
+@pytest.mark.parametrize(
+    "line", [["frobnicate"], ["node"], ["--bogus"], ["task", "show"], ["tasks", "--state", "odd"]]
+)
 def test_wrong_usage_is_2(line, capfd):
     assert main(line) == 2
     assert capfd.readouterr().err.startswith("openclaw: ")
@@ -200,6 +204,16 @@ def test_stop_waits_until_the_node_is_gone(node, capfd):
     assert main(["node", "stop", "--grace", "1s"]) == 0
     assert node.asked("node_stop") == [{"op": "node_stop", "keep": False, "grace_s": 1.0}]
     assert "stopped" in capfd.readouterr().out
+
+
+def test_the_state_folder_may_stand_anywhere_before_the_dashes(node, monkeypatch, capfd):
+    monkeypatch.delenv("OPENCLAW_MESH_STATE_DIR")
+    node.answer("node_drain", {"ok": True})
+    folder = ["--state-dir", str(node.state_dir)]
+    for line in ([*folder, "node", "drain"], ["node", *folder, "drain"], ["node", "drain", *folder]):
+        assert main(line) == 0
+    assert len(node.asked("node_drain")) == 3
+    assert "draining" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("order", ["drain", "resume", "leave"])
