@@ -49,7 +49,8 @@ def imports(path: Path) -> set[str]:
             assert node.module is not None
             found.add(node.module)
             if node.module == "openclaw":
-                found |= {f"openclaw.{alias.name}" for alias in node.names}
+                rooms = {room(each) for each in ROOT.rglob("*.py")}
+                found |= {f"openclaw.{alias.name}" for alias in node.names if alias.name in rooms}
     return found
 
 

@@ -15,25 +15,30 @@ from openclaw.executor.paths import run_name
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.records import Exit, State
 from openclaw.runtime.context import Context
+from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.sources import KEPT, LOG, STREAMS
 from openclaw.runtime.tasks import Snapshot, Tasks
-from openclaw.transport.bulk import PullError, Ref
+from openclaw.transport.bulk import PullError
 
 Emit = Callable[[dict[str, object]], Awaitable[None]]
 DRAIN_S = 10.0
-RETRY_S = 0.3
 
 
 class Attachment:
     """One follower of one task. `offsets` are (stdout, stderr) bytes that it already has; None skips a stream."""
 
     def __init__(
-        self, context: Context, tasks: Tasks, emit: Emit, offsets: tuple[int | None, int | None] = (0, 0)
+        self,
+        context: Context,
+        tasks: Tasks,
+        pulls: Pulls,
+        emit: Emit,
+        offsets: tuple[int | None, int | None] = (0, 0),
     ) -> None:
-        self._context, self._tasks, self._emit = context, tasks, emit
+        self._context, self._tasks, self._bytes, self._emit = context, tasks, pulls, emit
         self._sent = list(offsets)
-        self._pulls: list[asyncio.Task[None]] = []
-        self._pulling: Token | None = None
+        self._followed: list[asyncio.Task[None]] = []
+        self._following: Token | None = None
         self._placed: tuple[NodeId, int] | None = None
 
     async def follow(self, task: TaskId) -> Snapshot:
@@ -71,10 +76,14 @@ class Attachment:
     async def _show(self, snapshot: Snapshot) -> None:
         await self._show_placed(snapshot)
         progress = snapshot.progress
-        if progress.state is State.RUNNING and progress.token is not None and progress.token != self._pulling:
+        if (
+            progress.state is State.RUNNING
+            and progress.token is not None
+            and progress.token != self._following
+        ):
             await self._end_pulls()
-            self._pulling = progress.token
-            self._pulls = [
+            self._following = progress.token
+            self._followed = [
                 asyncio.create_task(
                     self._pull_log(stream, progress.worker, snapshot.submission.task, progress.token)
                 )
@@ -91,21 +100,19 @@ class Attachment:
             await self._emit({"event": "placed", "node": name, "attempt": progress.attempt})
 
     async def _pull_log(self, stream: int, worker: NodeId, task: TaskId, token: Token) -> None:
-        while True:
-            try:
-                await self._pull_once(stream, worker, task, token, follow=True)
-                return
-            except PullError as error:
-                if error.final:
-                    return
-                await asyncio.sleep(RETRY_S)
+        try:
+            await self._pull_once(stream, worker, task, token, follow=True)
+        except PullError:
+            return  # what is missing comes from the record, or from the next attempt
 
     async def _pull_once(self, stream: int, worker: NodeId, task: TaskId, token: Token, follow: bool) -> None:
         offset = self._sent[stream]
         if offset is None:
             return
-        ref = Ref(LOG, f"{run_name(task, token)}/{STREAMS[stream]}", offset, follow)
-        await self._context.bulk.pull(worker, ref, lambda data: self._out(stream, data))
+        name = f"{run_name(task, token)}/{STREAMS[stream]}"
+        await self._bytes.whole(
+            worker, LOG, name, offset, lambda data: self._out(stream, data), follow=follow
+        )
 
     async def _out(self, stream: int, data: bytes) -> None:
         sent = self._sent[stream]
@@ -116,8 +123,8 @@ class Attachment:
     async def _drain(self, snapshot: Snapshot) -> None:
         """The rest of the output of a task that has ended, from its record or from its owner."""
         exit = snapshot.progress.exit
-        if self._pulls and exit is not None:
-            await asyncio.wait(self._pulls, timeout=DRAIN_S)
+        if self._followed and exit is not None:
+            await asyncio.wait(self._followed, timeout=DRAIN_S)
         await self._end_pulls()
         if exit is None:
             return
@@ -138,12 +145,10 @@ class Attachment:
             return
         name = f"{snapshot.submission.task}/{STREAMS[stream]}"
         kept_at = sent if sent <= head or not cut else max(head, sent - cut)
-        await self._context.bulk.pull(
-            snapshot.owner, Ref(KEPT, name, kept_at, False), lambda data: self._out(stream, data)
-        )
+        await self._bytes.whole(snapshot.owner, KEPT, name, kept_at, lambda data: self._out(stream, data))
 
     async def _end_pulls(self) -> None:
-        for pull in self._pulls:
+        for pull in self._followed:
             pull.cancel()
-        await asyncio.gather(*self._pulls, return_exceptions=True)
-        self._pulls = []
+        await asyncio.gather(*self._followed, return_exceptions=True)
+        self._followed = []

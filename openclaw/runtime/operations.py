@@ -14,6 +14,7 @@ from openclaw.runtime.context import Context
 from openclaw.runtime.control import Emit, Frame, Operation
 from openclaw.runtime.docs import exit_code
 from openclaw.runtime.peers import Peers
+from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.submit import Submissions, parse_requests
 from openclaw.runtime.tasks import Tasks, outcome_row
 from openclaw.runtime.views import Views
@@ -31,10 +32,17 @@ class Operations:
         context: Context,
         submissions: Submissions,
         tasks: Tasks,
+        pulls: Pulls,
         peers: Peers,
         stop: Callable[[bool, float | None, bool], None],
     ) -> None:
-        self._context, self._submissions, self._tasks, self._peers = context, submissions, tasks, peers
+        self._context, self._submissions, self._tasks, self._pulls, self._peers = (
+            context,
+            submissions,
+            tasks,
+            pulls,
+            peers,
+        )
         self._views = Views(context)
         self._stop = stop
 
@@ -140,7 +148,7 @@ class Operations:
         return {"task": self._tasks.doc(await follow(task))}
 
     def _attachment(self, emit: Emit, offsets: tuple[int | None, int | None] = (0, 0)) -> Attachment:
-        return Attachment(self._context, self._tasks, emit, offsets)
+        return Attachment(self._context, self._tasks, self._pulls, emit, offsets)
 
     async def _wait(self, request: Frame, emit: Emit) -> Frame:
         """Each task as it finishes, in that order."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from openclaw.executor.paths import RUNS, SCRATCH
 from openclaw.ids import NodeId, TaskId
 from openclaw.runtime.context import Context
-from openclaw.transport.bulk import Ref
+from openclaw.transport.frames import Ref
 
 FILE, LOG, OUTPUT, KEPT = "file", "log", "output", "kept"
 STREAMS = ("stdout", "stderr")

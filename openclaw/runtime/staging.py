@@ -7,10 +7,11 @@ A task without files goes straight to the executor, in one frame with its neighb
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
-from openclaw.config import Settings
 from openclaw.effects import Fetch, Fetched, Kill, ProcessExited, Run
 from openclaw.executor.link import RunSpec
 from openclaw.executor.paths import SCRATCH, run_name
@@ -18,18 +19,16 @@ from openclaw.ids import NodeId, TaskId, Token
 from openclaw.records import Exit, InputFile, Payload
 from openclaw.runtime.context import Context
 from openclaw.runtime.docs import decode_payload
+from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.sources import FILE, LOG, OUTPUT, STREAMS, Sources
-from openclaw.transport.bulk import PullError, Ref
-
-PULL_TRIES_MAX = 5
-PULL_RETRY_S = 0.5
+from openclaw.transport.bulk import PullError
 
 
 class Staging:
     """One asyncio task per attempt that has files, none for the others."""
 
-    def __init__(self, context: Context, sources: Sources, settings: Settings) -> None:
-        self._context, self._sources, self._settings = context, sources, settings
+    def __init__(self, context: Context, sources: Sources, pulls: Pulls) -> None:
+        self._context, self._sources, self._pulls = context, sources, pulls
         self._staging: dict[tuple[TaskId, Token], asyncio.Task[None]] = {}
         self._fetching: dict[tuple[TaskId, Token], asyncio.Task[None]] = {}
 
@@ -92,26 +91,8 @@ class Staging:
         if files.has(file.sha256):
             return
         with files.writer(file.sha256, file.size) as writer:
-            await self._pull(owner, FILE, file.sha256, writer.offset, writer.write)
+            await self._pulls.whole(owner, FILE, file.sha256, writer.offset, writer.write)
             writer.commit()
-
-    async def _pull(self, peer: NodeId, kind: str, name: str, offset: int, sink: object) -> None:
-        """Pulls to the end, from `offset`, over as many connections as it takes (bounded)."""
-        got = offset
-
-        def count(data: bytes) -> None:
-            nonlocal got
-            sink(data)  # type: ignore[operator]
-            got += len(data)
-
-        for attempt in range(PULL_TRIES_MAX):
-            try:
-                await self._context.bulk.pull(peer, Ref(kind, name, got, False), count)
-                return
-            except PullError as error:
-                if error.final or attempt == PULL_TRIES_MAX - 1:
-                    raise
-                await asyncio.sleep(PULL_RETRY_S * (attempt + 1))
 
     def _spec(self, effect: Run, payload: Payload, stdin: Path | None) -> RunSpec:
         context = self._context
@@ -123,7 +104,7 @@ class Staging:
             cwd=payload.cwd,
             stdin_path=stdin,
             timeout_s=payload.timeout_s,
-            grace_s=self._settings.kill_grace_s,
+            grace_s=context.settings.kill_grace_s,
             outputs=payload.outputs,
             owner=context.name_of(effect.owner),
             epoch=effect.epoch.term,
@@ -158,12 +139,12 @@ class Staging:
             strict=True,
         ):
             if len(inline) < size:
-                await self._fetch_log(effect, f"{attempt}/{stream}", stream, head if cut else size, cut)
+                await self._fetch_log(effect, f"{attempt}/{stream}", stream, head, cut)
         for output in exit.outputs:
             if not self._context.files.has(output.sha256):
                 with self._context.files.writer(output.sha256, output.size) as writer:
                     name = f"{attempt}/{output.name}"
-                    await self._pull(effect.worker, OUTPUT, name, writer.offset, writer.write)
+                    await self._pulls.whole(effect.worker, OUTPUT, name, writer.offset, writer.write)
                     writer.commit()
 
     async def _fetch_log(self, effect: Fetch, name: str, stream: str, head: int, cut: int) -> None:
@@ -171,27 +152,18 @@ class Staging:
         kept = self._sources.kept(effect.task, stream)
         partial = kept.with_suffix(kept.suffix + ".part")
         with open(partial, "wb", opener=_private) as file:
-            room = head
-
-            def up_to_head(data: bytes) -> None:
-                nonlocal room
-                file.write(data[:room])
-                room = max(0, room - len(data))
-                if not room and cut:
-                    raise _HeadDone
-
-            try:
-                await self._pull(effect.worker, LOG, name, 0, up_to_head)
-            except _HeadDone:
-                await self._pull(effect.worker, LOG, name, head + cut, file.write)
+            if cut:
+                await self._pulls.first(effect.worker, LOG, name, head, file.write)
+            await self._pulls.whole(effect.worker, LOG, name, head + cut if cut else 0, _writing(file))
         partial.replace(kept)
 
 
-class _HeadDone(Exception):
-    """The part before the cut has arrived."""
-
-
 def _private(path: str, flags: int) -> int:
-    import os
-
     return os.open(path, flags, 0o600)
+
+
+def _writing(file: IO[bytes]) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
+        file.write(data)
+
+    return write

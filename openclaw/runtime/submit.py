@@ -156,10 +156,11 @@ class Submissions:
         for node, view in sorted(context.node.membership.members().items()):
             if view.meta is None:
                 return  # not known yet: it may well be able to
-            found = refusals(needs, view.meta, members.get(node), alive=True, node=node)
+            settled = msgspec.structs.replace(view.meta, draining=False)
+            found = refusals(needs, settled, members.get(node), alive=True)
             if not found:
                 return
-            reasons.append(f"{context.name_of(node)}: {', '.join(found)}")
+            reasons.append(f"{context.name_of(node)}: {' and '.join(found)}")
         raise Unavailable(
             "no node of this mesh could run it (--wait waits for one that can). " + "; ".join(reasons[:20]),
             kind="not_eligible",
@@ -177,7 +178,8 @@ class Submissions:
                 raise Unavailable(f"no node is called {name!r}; there are: {names}", kind="no_such_node")
             case _:
                 raise Unavailable(
-                    f"{len(found)} nodes are called {name!r}; use an id: {', '.join(found)}", kind="ambiguous"
+                    f"{len(found)} nodes are called {name!r}; use an id: {' and '.join(found)}",
+                    kind="ambiguous",
                 )
 
     async def _payload(self, request: TaskRequest) -> Payload:

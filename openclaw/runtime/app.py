@@ -1,0 +1,356 @@
+"""One running node: its parts started in the order in which they depend on each other, and ended in reverse.
+
+A part that cannot start takes those before it down again, and its error is what a person sees. The node serves
+when the core runs and the control socket listens; discovery comes after that, so no network trouble can delay it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import secrets
+import signal
+import time
+
+import msgspec
+import zmq
+
+import openclaw
+from openclaw import platform, wire
+from openclaw.cli.options import StartOptions
+from openclaw.config import BULK_OFFSET, INTRO_OFFSET, Settings
+from openclaw.discovery.discovery import Discovery
+from openclaw.discovery.discovery import Sources as DiscoverySources
+from openclaw.discovery.interfaces import usable
+from openclaw.effects import (
+    LinkDown,
+    LinkUp,
+    MetaChanged,
+    Received,
+    Started,
+    StopAsked,
+)
+from openclaw.errors import Junk
+from openclaw.executor.link import ExecutorLink
+from openclaw.executor.paths import socket_path
+from openclaw.files import Files
+from openclaw.ids import BASE32, NodeId
+from openclaw.messages import AnyMessage, DialBulk, Query, Reply, RosterSync
+from openclaw.node import Node
+from openclaw.records import Meta, Policy, Tier
+from openclaw.runtime.context import Context
+from openclaw.runtime.control import Control
+from openclaw.runtime.joining import open_mesh
+from openclaw.runtime.loop import CoreLoop
+from openclaw.runtime.metrics import measure
+from openclaw.runtime.operations import Operations
+from openclaw.runtime.peers import Peers
+from openclaw.runtime.perform import Perform
+from openclaw.runtime.pulls import Pulls
+from openclaw.runtime.queries import Queries
+from openclaw.runtime.sources import Sources
+from openclaw.runtime.staging import Staging
+from openclaw.runtime.submit import Submissions
+from openclaw.runtime.tasks import Tasks
+from openclaw.runtime.verify import admit
+from openclaw.runtime.views import facts
+from openclaw.skills.scan import scan
+from openclaw.store import Store
+from openclaw.transport.bulk import Bulk
+from openclaw.transport.intro import Intro
+from openclaw.transport.mesh import MeshTransport
+from openclaw.transport.poller import SyncSocket
+from openclaw.transport.sockets import raise_limits
+from openclaw.transport.zap import Zap
+from openclaw.trust.identity import Identity
+
+BOOT_CHARS = 6
+ORPHAN_S = 3600.0
+CLOSE_S = 5.0
+LOG_BYTES_MAX = 4 << 20
+LOG_FILES = 3
+LOG_NAME = "node.log"
+
+log = logging.getLogger("openclaw")
+
+
+def serve(options: StartOptions) -> int:
+    """Runs the node until it is told to stop. The exit code; raises `MeshError` when it could not start."""
+    return asyncio.run(_serve(options))
+
+
+async def _serve(options: StartOptions) -> int:
+    async with contextlib.AsyncExitStack() as stack:
+        app = App(options, stack)
+        await app.start()
+        app.announce()
+        return await app.run()
+
+
+class App:
+    """The parts of one node. `start` fills `stack` with what ends them, in reverse."""
+
+    def __init__(self, options: StartOptions, stack: contextlib.AsyncExitStack) -> None:
+        self._options, self._stack = options, stack
+        self._settings = Settings()
+        self._counters = wire.Counters()
+        self._stopping = False
+        self._left = False
+        self._wall_offset_s = time.time() - platform.boot_clock_s()
+
+    async def start(self) -> None:
+        options = self._options
+        identity = self._stack.enter_context(Identity.open(options.state_dir, options.name))
+        self._start_log()
+        store = self._stack.enter_context(contextlib.closing(Store.open(options.state_dir / "store")))
+        self._sockets: zmq.Context[SyncSocket] = zmq.Context()
+        raise_limits(self._sockets)
+        self._stack.callback(self._sockets.destroy, linger=0)
+        mesh = await open_mesh(options, identity.keys, store, self._sockets)
+        boot = "".join(secrets.choice(BASE32) for _ in range(BOOT_CHARS))
+        restored = store.restored()
+        seed = secrets.randbits(64)
+        node = Node(
+            identity.keys.node_id,
+            boot,
+            self._settings,
+            lambda stream: random.Random(f"{seed}:{stream}"),
+            restored,
+        )
+        self.context = Context(
+            options,
+            self._settings,
+            options.state_dir,
+            identity.keys,
+            boot,
+            store,
+            Files(options.state_dir / "files"),
+            mesh,
+            node,
+            platform.boot_clock_s,
+            self._wall_offset_s,
+        )
+        await self._start_services()
+        await self._start_core()
+        await self._start_surroundings()
+
+    async def _start_services(self) -> None:
+        """Everything that the core's effects and the operations need; nothing is served yet."""
+        context, options = self.context, self._options
+        context.post = lambda event: self._loop.post(event)
+        context.send = self._send
+        self.peers = Peers(context, self._sockets, log.warning)
+        zap = Zap(self._sockets, context.mesh.roster, self._counters)
+        self._stack.callback(zap.close)
+        await self._start_ports(options.port)
+        context.queries = Queries(self._send)
+        self._stack.push_async_callback(context.queries.close)
+        context.link = ExecutorLink(
+            options.state_dir, lambda event: context.post(event), context.name_of(context.me), ORPHAN_S
+        )
+        self.sources = Sources(context)
+        self.pulls = Pulls(context, self.sources)
+        self.staging = Staging(context, self.sources, self.pulls)
+        self._stack.push_async_callback(self.staging.close)
+        self.submissions = Submissions(context)
+        self.tasks = Tasks(context)
+
+    async def _start_ports(self, port: int) -> None:
+        context = self.context
+        binds = list(self._options.binds) or ["0.0.0.0", "::"]
+        transport = context.transport = MeshTransport(
+            self._sockets, context.keys, context.me, context.mesh.roster, binds, port,
+            self._message, self._link, counters=self._counters, log=log.warning,
+        )  # fmt: skip
+        await transport.start()
+        self._stack.push_async_callback(transport.close)
+        self._intro = Intro(
+            self._sockets, context.mesh.gate, binds, port and port + INTRO_OFFSET,
+            self.peers.answer_intro, counters=self._counters, log=log.warning,
+        )  # fmt: skip
+        self._stack.push_async_callback(self._intro.close)
+        context.bulk = Bulk(
+            self._sockets, context.keys, context.me, context.mesh.roster, binds, port and port + BULK_OFFSET,
+            lambda peer, ref: self.sources.serve(peer, ref), self.peers.bulk_addresses,
+            self.peers.request_bulk_dial, counters=self._counters, log=log.warning,
+        )  # fmt: skip
+        await context.bulk.start()
+        self._stack.push_async_callback(context.bulk.close)
+
+    async def _start_core(self) -> None:
+        context = self.context
+        perform = Perform(
+            context,
+            self.staging,
+            self.submissions,
+            meta_learned=self.peers.meta_learned,
+            roster_differs=self.peers.roster_differs,
+            stopped=self._stopped,
+            cloned=self._cloned,
+        )
+        self._loop = CoreLoop(context.node, context.now, context.store.commit, perform)
+        self._meta = self._first_meta()
+        context.post(Started(self._meta, self._wall_offset_s))
+        self.peers.start()
+        self._stack.push_async_callback(self.peers.close)
+        self._core = asyncio.create_task(self._loop.run())
+        self._stack.push_async_callback(self._end_core)
+        operations = Operations(context, self.submissions, self.tasks, self.pulls, self.peers, self.stop)
+        control = Control(socket_path(context.state_dir, "control.sock"), operations.table())
+        await control.start()
+        self._stack.push_async_callback(control.close)
+
+    async def _start_surroundings(self) -> None:
+        """What the node does not need in order to serve."""
+        context, options = self.context, self._options
+        await context.link.start()
+        measuring = asyncio.create_task(measure(context))
+        self._stack.callback(measuring.cancel)
+        self._discovery = Discovery(
+            context.mesh.tag,
+            context.me,
+            context.transport.port,
+            self._intro.port,
+            DiscoverySources(options.mdns, options.tailscale, frozenset(), options.seeds, options.binds),
+            self.peers.found,
+            self._addresses_changed,
+            log.warning,
+        )
+        await self._discovery.start()
+        self._stack.push_async_callback(self._discovery.stop)
+
+    def _start_log(self) -> None:
+        """`node.log` in the state folder, rotated; secrets never reach it."""
+        handler = RotatingFileHandler(
+            self._options.state_dir / LOG_NAME, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES, encoding="utf-8"
+        )
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        self._stack.callback(handler.close)
+        self._stack.callback(log.removeHandler, handler)
+
+    # --- what the world says ---------------------------------------------------------------------
+
+    def _message(self, sender: NodeId, data: bytes) -> None:
+        try:
+            message = wire.decode(data)
+        except wire.Rejected as rejected:
+            self._counters.count(rejected.reason)
+            if isinstance(rejected, wire.Incompatible):
+                self.context.incompatible.add(sender)
+            return
+        self.context.incompatible.discard(sender)
+        match message:
+            case RosterSync():
+                self.peers.received(message, sender)
+            case Query() | Reply():
+                self.context.queries.received(message, sender)
+            case DialBulk():
+                self.context.bulk.dial(sender, [f"{host}:{message.port}" for host in message.addresses])
+            case _:
+                admitted = admit(self.context, message)
+                if admitted is not None:
+                    self.context.post(Received(admitted, sender))
+
+    def _send(self, peer: NodeId, message: AnyMessage) -> bool:
+        return self.context.transport.send(peer, wire.encode(message))
+
+    def _link(self, peer: NodeId, up: bool, refused: bool) -> None:
+        self.context.post(LinkUp(peer) if up else LinkDown(peer, refused))
+
+    def _addresses_changed(self, _hosts: list[str]) -> None:
+        self._publish(addresses=self._own_addresses(), tailscale=self._discovery.tailscale_address)
+
+    def _publish(self, **changes: object) -> None:
+        self._meta = msgspec.structs.replace(self._meta, **changes)
+        self.context.post(MetaChanged(self._meta))
+
+    def _first_meta(self) -> Meta:
+        options = self._options
+        hostname, system, arch = facts()
+        tier = Tier.NO_LEAD if not options.lead else _tier()
+        return Meta(
+            name=self.context.name_of(self.context.me),
+            addresses=self._own_addresses(),
+            hostname=hostname[:128],
+            platform=system,
+            arch=arch,
+            version=openclaw.__version__,
+            slots=options.slots or os.cpu_count() or 1,
+            policy=Policy(options.policy),
+            tier=tier,
+            labels=tuple(sorted(options.labels)),
+            skills=scan(options.skills_dirs, self.context.state_dir),
+            bulk_port=self.context.bulk.port,
+            intro_port=self._intro.port,
+        )
+
+    def _own_addresses(self) -> tuple[str, ...]:
+        hosts = list(self._options.binds) or usable()
+        return tuple(_address(host, self.context.transport.port) for host in hosts)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def stop(self, keep: bool, grace_s: float | None, leave: bool) -> None:
+        """Begins a clean stop, once; `leave` also gives up the membership when it is done."""
+        if not self._stopping:
+            self._stopping, self._left = True, leave
+            grace_s = self._settings.stop_grace_s if grace_s is None else grace_s
+            self.context.post(StopAsked(keep, grace_s))
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, lambda: self.stop(False, None, False))
+        await self._core
+        if self._left:
+            self.context.mesh.forget()
+        return 0
+
+    def _stopped(self, keep: bool) -> None:
+        """The core is done: nothing runs, or what runs stays with the executor."""
+        self._keep = keep
+        self._loop.stop()
+
+    async def _end_core(self) -> None:
+        self._loop.stop()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(self._core, return_exceptions=True)
+        async with asyncio.timeout(CLOSE_S):
+            await (self.context.link.detach() if self._keep else self.context.link.stop())
+
+    def _cloned(self, boot: str) -> None:
+        log.error(
+            "another node runs with this node's key (start %s): this state folder is a copy. Stop one of them; for "
+            "a new machine start with an empty state folder and --join",
+            boot,
+        )
+        self.context.warnings.append("another node runs with this node's key; one of the two is a copy")
+
+    # --- words -----------------------------------------------------------------------------------
+
+    def announce(self) -> None:
+        """The line for programs, or the text for people."""
+        context = self.context
+        if self._options.json:
+            ready = {
+                "event": "ready",
+                "node": {"id": context.me, "name": context.name_of(context.me)},
+                "mesh": {"id": context.mesh.mesh_id, "name": context.mesh.name},
+                "addresses": list(self._meta.addresses),
+                "state_dir": str(context.state_dir),
+            }
+            print(json.dumps(ready), flush=True)
+
+
+def _tier() -> Tier:
+    return Tier.BATTERY if platform.power_source() == "battery" else Tier.MAINS
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
