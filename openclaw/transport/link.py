@@ -106,16 +106,14 @@ class Link:
         strangers: set[Address] = set()
         while True:
             self.state = State.DIALLING
-            address = await self._race([a for a in self._addresses if a not in strangers])
+            candidates = [a for a in self._addresses if a not in strangers] or self._addresses
+            address = await self._race(candidates)
             if address is not None and await self._handshake(address):
                 backoff_s = BACKOFF_S_MIN
                 strangers.clear()
                 await self._hold(address)
                 continue
-            if address is None:
-                strangers.clear()
-            else:
-                strangers.add(address)
+            strangers = strangers | {address} if address is not None else set()
             self._shut()
             await self._rest(backoff_s)
             backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)

@@ -2,8 +2,8 @@
 
 At that limit libzmq would retry `accept` in a tight loop and every `open` in the process would fail, and idle
 strangers are enough to get there. So the listener keeps one descriptor in reserve, and when a connection
-cannot be accepted it stops listening for a moment: those who are connected stay connected, idle strangers
-are thrown out by the handshake timeout, and then it listens again.
+cannot be accepted it stops listening for a moment. In libzmq that closes whatever came in through it: idle
+strangers are gone, members dial again, and until then our own connections to them carry both directions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import zmq
 from openclaw.errors import Unavailable
 from openclaw.transport.poller import Poller, SyncSocket
 
-REST_S = 2 * 3.0  # until HANDSHAKE_MS has thrown out those who only hold a connection open
+REST_S = 0.5
 REBIND_S = 0.2
 
 
