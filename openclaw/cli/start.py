@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from openclaw.cli.options import StartOptions
 from openclaw.cli.output import emit, note
@@ -20,7 +20,12 @@ from openclaw.client import Client, Doc
 from openclaw.config import INVITE_HOURS, PORT, START_S_MAX
 from openclaw.errors import MeshError
 
+if TYPE_CHECKING:
+    import subprocess
+
 TOKEN_CHARS_MAX = 4096
+
+_DIED = '{"error": {"type": "start", "message": "the node ended while it started; see: openclaw node logs"}}'
 
 
 class ReadyLine(io.TextIOBase):
@@ -97,33 +102,19 @@ def _greet_beside(options: StartOptions, line: str) -> None:
 def detached(options: StartOptions) -> int:
     """Starts the node as a process of its own and returns when it serves, or with what it died of."""
     import json
-    import subprocess
 
     _refuse_second(options)
     options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    reader, writer = os.pipe()
-    command = [sys.executable, "-m", "openclaw", *_arguments(options), "--ready-fd", str(writer)]
-    with (options.state_dir / "node.log").open("ab") as log, open(reader, "rb") as ready:
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE if options.join else subprocess.DEVNULL,
-            stdout=log, stderr=log, pass_fds=(writer,), start_new_session=True,
-        )  # fmt: skip
-        os.close(writer)
-        if child.stdin is not None and options.join is not None:
-            with child.stdin as pipe:
-                pipe.write(options.join.encode())
-        line = _read_line(ready)
+    child, line = _spawn(options)
     if line is None:
         raise MeshError(
             f"the node (pid {child.pid}) is not ready after {START_S_MAX:g} s; see: openclaw node logs",
             kind="not_ready",
             exit_code=125,
         )
-    document = json.loads(line or b"{}")
+    document = json.loads(line or _DIED)
     if document.get("event") != "ready":
-        error = document.get(
-            "error", {"message": "the node ended while it started; see: openclaw node logs", "type": "start"}
-        )
+        error = document["error"]
         raise MeshError(error["message"], kind=error["type"], exit_code=child.wait() or 125)
     child.returncode = 0  # it outlives us: nothing is to be waited for
     if options.json:
@@ -131,6 +122,25 @@ def detached(options: StartOptions) -> int:
     else:
         greet(options, document)
     return 0
+
+
+def _spawn(options: StartOptions) -> tuple[subprocess.Popen[bytes], bytes | None]:
+    """The node's process, its output in its log, and the line that it had for its starter."""
+    import subprocess
+
+    reader, writer = os.pipe()
+    command = [sys.executable, "-P", "-m", "openclaw", *_arguments(options), "--ready-fd", str(writer)]
+    with (options.state_dir / "node.log").open("ab") as log, open(reader, "rb") as ready:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE if options.join else subprocess.DEVNULL,
+            stdout=log, stderr=log, pass_fds=(writer,), start_new_session=True,
+            cwd=options.state_dir,  # or it would keep whatever disk it was started from busy
+        )  # fmt: skip
+        os.close(writer)
+        if child.stdin is not None and options.join is not None:
+            with child.stdin as pipe:
+                pipe.write(options.join.encode())
+        return child, _read_line(ready)
 
 
 def _read_line(ready: io.BufferedReader) -> bytes | None:
