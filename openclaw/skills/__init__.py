@@ -1,0 +1,1 @@
+"""What a node can do: the skills that it has and advertises."""
