@@ -18,6 +18,7 @@ TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 RUNS = "runs"
 SCRATCH = "scratch"
 MARKER = "OPENCLAW_MESH_RUN"
+SCRATCH_VARIABLE = "OPENCLAW_MESH_SCRATCH"
 
 
 def socket_path(state_dir: Path, name: str) -> Path:
@@ -65,3 +66,14 @@ def marker(state_dir: Path, run: str) -> str:
     """
     stat = state_dir.stat()
     return f"{MARKER}={stat.st_dev:x}-{stat.st_ino:x}.{run}"
+
+
+def parse_run_name(name: str) -> tuple[str, tuple[int, str, int, int]] | None:
+    """The task and token of a run folder; None for a name that `run_name` did not make."""
+    task, *token = name.split(".")
+    try:
+        takeover, owner, incarnation, attempt = token
+        parsed = (int(takeover), owner, int(incarnation), int(attempt))
+        return (task, parsed) if run_name(task, parsed) == name else None
+    except ValueError:
+        return None

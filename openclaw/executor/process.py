@@ -1,0 +1,148 @@
+"""How a command is started, and what is written down about it.
+
+Promises: a command starts in its own session, with its scratch directory, its output in two files and an
+environment of which every name is either the worker's or given; or it does not start, and `Refused` says
+what, where and what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from openclaw.executor.paths import SCRATCH
+
+ERROR_CHARS_MAX = 1000
+BASE_NAMES = ("PATH", "HOME", "LANG", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ")
+ENDED_CODES = {"timeout": 124, "output": 125, "orphaned": 137}
+CANCELLED_CODE = 130
+
+TokenRow = tuple[int, str, int, int]
+
+
+class Limits(NamedTuple):
+    """What the node's settings come to; handed over at start and again by each node that connects."""
+
+    orphan_s: float
+    kept_bytes: int
+    inline_bytes: int
+    file_bytes: int
+    frame_bytes: int
+
+
+class Spec(NamedTuple):
+    """One command to start, a row of a `start` frame. `cwd` "" is the scratch directory."""
+
+    task: str
+    token: TokenRow
+    argv: list[str]
+    env: list[tuple[str, str]]
+    cwd: str
+    stdin_path: str
+    timeout_s: float
+    grace_s: float
+    outputs: list[str]
+
+
+class ExitRow(NamedTuple):
+    """`records.Exit`, field by field: the executor does without msgspec to stay small."""
+
+    code: int
+    ended_by: str = ""
+    error: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    runtime_s: float = 0.0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_size: int = 0
+    stderr_size: int = 0
+    stdout_cut: int = 0
+    stderr_cut: int = 0
+    outputs: tuple[tuple[str, str, int], ...] = ()
+    stdout_head: int = 0
+    stderr_head: int = 0
+
+
+class Refused(Exception):
+    """The command never ran; `code` is what a shell would have said."""
+
+    def __init__(self, code: int, error: str) -> None:
+        super().__init__(error)
+        self.code = code
+        self.error = error[:ERROR_CHARS_MAX]
+
+
+def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What every command gets from the worker itself."""
+    return {name: value for name, value in environ.items() if name in BASE_NAMES or name.startswith("LC_")}
+
+
+def start(spec: Spec, folder: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start the command of `spec` in `folder`, which is there; raises Refused."""
+    cwd = os.path.join(folder, SCRATCH, spec.cwd)
+    opened: list[int] = []
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        opened.append(_stdin(spec.stdin_path))
+        opened.append(os.open(folder + "/stdout", flags, 0o600))
+        opened.append(os.open(folder + "/stderr", flags, 0o600))
+        return subprocess.Popen(
+            spec.argv,
+            stdin=opened[0],
+            stdout=opened[1],
+            stderr=opened[2],
+            cwd=cwd,
+            env=environment,
+            start_new_session=True,
+        )
+    except (OSError, ValueError, IndexError) as error:
+        raise _refusal(spec, cwd, environment.get("PATH", ""), error) from error
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _stdin(path: str) -> int:
+    try:
+        return os.open(path or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refused(125, f"cannot read the standard input staged at {path}: {error.strerror}") from error
+
+
+def _refusal(spec: Spec, cwd: str, path: str, error: Exception) -> Refused:
+    program = spec.argv[0] if spec.argv else ""
+    if not spec.argv or not program:
+        return Refused(125, "the command is empty: name a program to run")
+    if not isinstance(error, OSError):
+        return Refused(125, f"cannot start {program!r}: {error}")
+    if not os.path.isdir(cwd):
+        return Refused(125, f"no directory {cwd} here: make it, or choose another with --cwd")
+    if not os.access(cwd, os.X_OK):
+        return Refused(125, f"no permission to enter {cwd} here: choose another directory with --cwd")
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR if "/" in program:
+            return Refused(127, f"cannot start {program}: it, or the interpreter it names, is not here")
+        case errno.ENOENT | errno.ENOTDIR:
+            return Refused(
+                127, f"no {program!r} in PATH ({path}): install it here, or run where it is installed"
+            )
+        case errno.EACCES:
+            return Refused(
+                126, f"{program} is here but may not be executed: chmod +x it, or run an interpreter"
+            )
+        case errno.ENOEXEC:
+            return Refused(126, f"{program} is no program for this machine, and names no interpreter (#!)")
+        case errno.E2BIG:
+            return Refused(126, f"the arguments and environment of {program} are too long for this system")
+    return Refused(125, f"cannot start {program} in {cwd}: {error.strerror}")
+
+
+def exit_code(returncode: int, ended_by: str) -> int:
+    """What a shell would say: 128+n for signal n; who ended it goes before how it took that."""
+    if ended_by:
+        return ENDED_CODES.get(ended_by, CANCELLED_CODE)
+    return returncode if returncode >= 0 else 128 - returncode

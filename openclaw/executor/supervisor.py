@@ -1,0 +1,311 @@
+"""All commands that an executor has running: starts, ends, watches them and writes down how they ended.
+
+Promises: each start is answered by exactly one end on disk, whatever the command, its group or the disk did;
+an end is told only when nothing of the command is left; nothing here waits.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from openclaw.executor import record
+from openclaw.executor.logs import head_bytes
+from openclaw.executor.outputs import OutputRow, collect, remove
+from openclaw.executor.paths import RUNS, SCRATCH, SCRATCH_VARIABLE, marker, parse_run_name, run_name
+from openclaw.executor.process import (
+    ERROR_CHARS_MAX,
+    ExitRow,
+    Limits,
+    Refused,
+    Spec,
+    TokenRow,
+    exit_code,
+    start,
+)
+from openclaw.executor.run import DRAIN_S, FOREVER, LOGS, Phase, Run
+from openclaw.platform import boot_id, exit_fd, process_start
+
+HeldRow = tuple[str, TokenRow, ExitRow | None]
+UNWRITTEN_RETRY_S = 1.0
+
+
+class Supervisor:
+    """`started` and `exited` collect what the node is to hear; whoever serves it takes them from here."""
+
+    def __init__(
+        self,
+        state_dir: str,
+        base: dict[str, str],
+        limits: Limits,
+        selector: selectors.BaseSelector,
+    ) -> None:
+        self.limits = limits
+        self.runs = f"{state_dir}/{RUNS}"
+        self.marker = marker(Path(state_dir), "")
+        self.base = base
+        self.selector = selector
+        self.running: dict[str, Run] = {}
+        self.jobs: deque[Iterator[None]] = deque()
+        self.unwritten: dict[str, tuple[int, ExitRow]] = {}
+        self.retry_at = FOREVER
+        self.started: list[tuple[str, TokenRow, float]] = []
+        self.exited: list[tuple[str, TokenRow, ExitRow]] = []
+
+    # --- what the node asks ----------------------------------------------------------------------
+
+    def start(self, spec: Spec, now: float) -> None:
+        """Start a command, or answer with what became of it if it was started before."""
+        try:
+            name = run_name(spec.task, spec.token)
+        except ValueError as error:
+            self.exited.append((spec.task, spec.token, ExitRow(125, "spawn", str(error)[:ERROR_CHARS_MAX])))
+            return
+        folder = f"{self.runs}/{name}"
+        try:
+            for place in (folder, f"{folder}/{SCRATCH}"):
+                try:
+                    os.mkdir(place, 0o700)
+                except FileExistsError:
+                    pass
+            record_fd = record.create(folder)
+        except FileExistsError:
+            self._answer_again(name, spec.task, spec.token)
+        except OSError as error:
+            row = ExitRow(125, "spawn", f"cannot make {folder} to run in: {error.strerror}")
+            self.exited.append((spec.task, spec.token, row))
+        else:
+            self._launch(spec, name, folder, record_fd, now)
+
+    def _launch(self, spec: Spec, name: str, folder: str, record_fd: int, now: float) -> None:
+        mark = self.marker + name
+        wall = time.time()
+        marker_name, _, marker_value = mark.partition("=")
+        environment = {**self.base, **dict(spec.env), marker_name: marker_value}
+        environment[SCRATCH_VARIABLE] = f"{folder}/{SCRATCH}"
+        try:
+            process = start(spec, folder, environment)
+        except Refused as refused:
+            row = ExitRow(refused.code, "spawn", refused.error, started=wall, ended=wall)
+            self._write_end(name, spec.task, spec.token, record_fd, row)
+            return
+        run = Run(spec, name, folder, mark, process, exit_fd(process.pid), record_fd, now, wall)
+        self.running[name] = run
+        self.selector.register(run.exit_fd, selectors.EVENT_READ, run)
+        try:
+            pid_start = process_start(process.pid) or ""
+            record.append(record_fd, record.StartRow(process.pid, pid_start, boot_id()))
+        except OSError as error:
+            run.end("spawn", 0.0, now, f"cannot write to {folder}: {error.strerror or error}")
+        self.started.append((spec.task, spec.token, wall))
+
+    def _answer_again(self, name: str, task: str, token: TokenRow) -> None:
+        row = self._held_row(name)
+        if row and row[2]:
+            self.exited.append((task, token, row[2]))
+        elif name in self.running:
+            self.started.append((task, token, self.running[name].started))
+
+    def kill(self, task: str, token: TokenRow, reason: str, grace_s: float, now: float) -> None:
+        """End a command. Its end is told when nothing of it is left; one that is not here has ended."""
+        try:
+            name = run_name(task, token)
+        except ValueError:
+            return
+        if name in self.running:
+            self.running[name].end(reason, grace_s, now)
+            return
+        row = self._held_row(name)
+        if row is None:
+            ended = ExitRow(exit_code(0, reason), reason, "it was not running here")
+            self.exited.append((task, token, ended))
+        elif row[2]:
+            self.exited.append((task, token, row[2]))
+
+    def forget(self, task: str, token: TokenRow) -> None:
+        """Remove all of a run that has ended; one that runs is kept."""
+        try:
+            name = run_name(task, token)
+        except ValueError:
+            return
+        if name not in self.running:
+            kept = self.unwritten.pop(name, None)
+            if kept:
+                os.close(kept[0])
+            self.jobs.append(self._remove(f"{self.runs}/{name}"))
+
+    def _remove(self, folder: str) -> Iterator[None]:
+        try:
+            yield from remove(folder)
+        except OSError as error:
+            print(f"{folder} is no longer needed and cannot be removed: {error}", file=sys.stderr, flush=True)
+
+    def end_all(self, reason: str, grace_s: float, now: float, error: str = "") -> None:
+        for run in self.running.values():
+            run.end(reason, grace_s, now, error)
+
+    def held(self) -> Iterator[HeldRow]:
+        """All runs that got as far as a record: those that run, then those that ended."""
+        for name in sorted(os.listdir(self.runs)):
+            row = self._held_row(name)
+            if row:
+                yield row
+
+    def _held_row(self, name: str) -> HeldRow | None:
+        parsed = parse_run_name(name)
+        if parsed is None:
+            return None
+        if name in self.running:
+            return (*parsed, None)
+        if name in self.unwritten:
+            return (*parsed, self.unwritten[name][1])
+        try:
+            return (*parsed, record.read(f"{self.runs}/{name}")[1])
+        except OSError:
+            return None
+
+    # --- what time and the system bring ----------------------------------------------------------
+
+    def next_at(self) -> float:
+        """When `tick` is due, on the clock that `now` is from; 0 while there is work to go on with."""
+        if self.jobs:
+            return 0.0
+        retry_at = self.retry_at if self.unwritten else FOREVER
+        return min(retry_at, min((run.next_at for run in self.running.values()), default=FOREVER))
+
+    def tick(self, now: float) -> None:
+        """Timeouts, graces, logs, stragglers, and one step of each slow job."""
+        for run in list(self.running.values()):
+            if run.next_at <= now:
+                self._attend(run, now)
+        for _ in range(len(self.jobs)):
+            self._step(self.jobs.popleft())
+        if self.unwritten and now >= self.retry_at:
+            self._retry_unwritten(now)
+
+    def _step(self, job: Iterator[None]) -> None:
+        """Go one step on, and come back for the next if there is one."""
+        if next(job, True) is None:
+            self.jobs.append(job)
+
+    def _attend(self, run: Run, now: float) -> None:
+        if now >= run.deadline:
+            run.end("timeout", run.spec.grace_s, now, f"it ran longer than {run.spec.timeout_s:g} s")
+        match run.phase:
+            case Phase.RUNNING:
+                if now >= run.kill_at:
+                    run.kill()
+                if now >= run.check_at:
+                    self._trim(run, now)
+            case Phase.LINGERING if now >= run.kill_at or not run.survivors():
+                self._reap(run, now)
+            case Phase.LINGERING:
+                run.poll_later(now)
+            case Phase.DRAINING:
+                self._drain(run, now)
+
+    def _trim(self, run: Run, now: float) -> None:
+        if not run.trim_logs(self.limits.kept_bytes, now):
+            error = (
+                f"its output passed {self.limits.kept_bytes} bytes, and the disk of {run.folder} cannot give "
+                f"back the middle of a file: write less, or into a file in the scratch directory"
+            )
+            run.end("output", 0.0, now, error)
+
+    def ended(self, run: Run, now: float) -> None:
+        """The leader has ended: its exit descriptor is readable."""
+        self.selector.unregister(run.exit_fd)
+        run.exit_fd.close()
+        run.deadline = FOREVER
+        if run.ended_by and now < run.kill_at < FOREVER:
+            run.phase = Phase.LINGERING
+            run.check_at = now
+            self._attend(run, now)
+        else:
+            self._reap(run, now)
+
+    def _reap(self, run: Run, now: float) -> None:
+        run.kill()
+        run.process.wait()
+        run.phase = Phase.DRAINING
+        run.kill_at = now + DRAIN_S
+        self._drain(run, now)
+
+    def _drain(self, run: Run, now: float) -> None:
+        left = run.survivors()
+        if left and now < run.kill_at:
+            run.poll_later(now)
+            return
+        if left:
+            run.error = run.error or f"these processes of it cannot be ended: {left}"
+        run.kill_at = run.check_at = FOREVER
+        self._step(self._finish(run, now))
+
+    # --- ends ------------------------------------------------------------------------------------
+
+    def _finish(self, run: Run, now: float) -> Iterator[None]:
+        """Take in what it left, and write down how it ended."""
+        code, error = exit_code(run.process.returncode, run.ended_by), run.error
+        outputs: list[OutputRow] = []
+        if run.spec.outputs and not run.ended_by:
+            outputs, wrong = yield from collect(
+                f"{run.folder}/{SCRATCH}", run.spec.outputs, self.limits.file_bytes
+            )
+            if wrong and code == 0:
+                code, error = 125, wrong
+        self._trim(run, now)
+        head = head_bytes(self.limits.kept_bytes)
+        row = ExitRow(
+            code,
+            run.ended_by,
+            error[:ERROR_CHARS_MAX],
+            run.started,
+            run.started + (now - run.began),
+            now - run.began,
+            stdout=self._inline(run, 0),
+            stderr=self._inline(run, 1),
+            stdout_size=run.sizes[0],
+            stderr_size=run.sizes[1],
+            stdout_cut=run.cuts[0],
+            stderr_cut=run.cuts[1],
+            outputs=tuple(outputs),
+            stdout_head=head if run.cuts[0] else 0,
+            stderr_head=head if run.cuts[1] else 0,
+        )
+        del self.running[run.name]
+        self._write_end(run.name, run.spec.task, run.spec.token, run.record_fd, row)
+
+    def _inline(self, run: Run, stream: int) -> bytes:
+        if not 0 < run.sizes[stream] <= self.limits.inline_bytes:
+            return b""
+        try:
+            with open(run.folder + LOGS[stream], "rb", buffering=0) as file:
+                return file.read(run.sizes[stream]) or b""
+        except OSError:
+            return b""
+
+    def _write_end(self, name: str, task: str, token: TokenRow, record_fd: int, row: ExitRow) -> None:
+        try:
+            record.append(record_fd, row)
+        except OSError as error:
+            print(f"cannot write down how {name} ended, trying on: {error}", file=sys.stderr, flush=True)
+            self.unwritten[name] = (record_fd, row)
+            self.retry_at = 0.0
+        else:
+            os.close(record_fd)
+        self.exited.append((task, token, row))
+
+    def _retry_unwritten(self, now: float) -> None:
+        self.retry_at = now + UNWRITTEN_RETRY_S
+        for name, (record_fd, row) in list(self.unwritten.items()):
+            try:
+                record.append(record_fd, row)
+            except OSError:
+                continue
+            os.close(record_fd)
+            del self.unwritten[name]
