@@ -30,8 +30,8 @@ from openclaw.effects import (
     Tick,
     TurnTaken,
 )
-from openclaw.election.candidacy import Candidacy
 from openclaw.election.peers import Peers
+from openclaw.election.standing import Candidacy, Standing
 from openclaw.election.turns import Turn
 from openclaw.ids import NO_EPOCH, Epoch, NodeId
 from openclaw.messages import Coordinator, Elect, ElectAnswer, Higher, Offer, OfferRefused, Status
@@ -50,12 +50,7 @@ class Bully:
         self._rng = rng
         self._floor = epoch_stored.term  # the highest term that a peer says it has stored
         self._peers = Peers(me)
-        self._settled = False
-        self._stopping = False
-        self._quiet_until = 0.0
-        self._stand_at: float | None = None
-        self._candidacy: Candidacy | None = None
-        self._refusals = 0
+        self._standing = Standing(self._peers, settings)
         self._doubt_at: float | None = None
         self._inquired = NO_EPOCH  # the higher epoch whose leader we have asked to show itself
         self._turn: Turn | None = None
@@ -65,9 +60,7 @@ class Bully:
         return self.leader is not None and self.leader.node == self.me
 
     def next_deadline(self) -> float | None:
-        deadlines = [self._stand_at, self._doubt_at]
-        if self._candidacy is not None:
-            deadlines.append(self._candidacy.at)
+        deadlines = [self._standing.next_deadline(), self._doubt_at]
         if self._turn is not None:
             deadlines.append(self._turn.next_deadline())
         return min((at for at in deadlines if at is not None), default=None)
@@ -92,10 +85,10 @@ class Bully:
                 self._peers.tiers[self.me] = meta.tier
                 self.since = now
             case Settled():
-                self._settled = True
+                self._standing.settled = True
                 if self.leader is None:
-                    waited = now - self.since
-                    self._seek(now, max(0.0, self._settings.patience_s - waited))
+                    waited_s = now - self.since
+                    self._seek(now, max(0.0, self._settings.patience_s - waited_s))
             case Resumed():
                 return self._on_resumed(now)
             case StopAsked():
@@ -125,60 +118,42 @@ class Bully:
         effects: list[Effect] = []
         if self._doubt_at is not None and now >= self._doubt_at:
             effects += self._lose("it no longer leads", now)
-        if self._stand_at is not None and now >= self._stand_at:
+        standing = self._standing
+        if standing.at is not None and now >= standing.at:
             effects += self._stand(now)
-        if self._candidacy is not None and now >= self._candidacy.at:
-            effects += self._go_on(now)
+        if standing.candidacy is not None and now >= standing.candidacy.at:
+            effects += self._go_on(standing.candidacy, now)
         if self._turn is not None:
             effects += self._turn.serve(now, self._fresh_term() - 1)
         return effects
 
     # --- standing --------------------------------------------------------------------------------
 
-    def _able(self, now: float) -> bool:
-        return self._settled and not self._stopping and now >= self._quiet_until
-
     def _fresh_term(self) -> int:
         return max(self.epoch.term, self._floor) + 1
 
     def _seek(self, now: float, delay_s: float = 0.0) -> None:
-        """Stand after `delay_s` and our place in line, unless a leader is heard of before."""
-        self._candidacy = self._stand_at = None
-        ordered = self._peers.order(self._fresh_term())
-        if self._stopping or not self._settled or self.me not in ordered:
-            return
-        if self._peers.alone:
-            self._stand_at = now
-            return
-        place = ordered.index(self.me)
-        self._stand_at = max(now + delay_s, self._quiet_until) + place * self._settings.rank_step_s
+        self._standing.seek(self._fresh_term(), now, delay_s)
 
     def _stand(self, now: float) -> list[Effect]:
-        self._stand_at = None
-        term = self._fresh_term()
-        ordered = self._peers.order(term)
-        if self.me not in ordered:
-            return []
-        self._candidacy = Candidacy.of(term, self.me, ordered, now)
-        return self._go_on(now)
+        candidacy = self._standing.begin(self._fresh_term(), now)
+        return [] if candidacy is None else self._go_on(candidacy, now)
 
-    def _go_on(self, now: float) -> list[Effect]:
-        candidacy = self._candidacy
-        assert candidacy is not None
+    def _go_on(self, candidacy: Candidacy, now: float) -> list[Effect]:
         asked = candidacy.next_round(now + self._settings.answer_s)
         if not asked:
             return self._lead(candidacy.term, "elected", now)
         return [Send(peer, Elect(candidacy.term)) for peer in asked]
 
     def _on_elect(self, term: int, sender: NodeId, now: float) -> list[Effect]:
-        standing = False
-        if self.leader is None and self._able(now) and term > self.epoch.term:
-            standing = self._peers.outranks(term, sender)
-            if not standing and (self._candidacy is not None or self._stand_at is not None):
-                self._candidacy = None  # a better one is at it
-                self._stand_at = now + self._settings.announce_s
-        effects: list[Effect] = [Send(sender, self._answer(term, standing))]
-        if standing and (self._candidacy is None or self._candidacy.term < term):
+        stands = False
+        if self.leader is None and self._standing.able(now) and term > self.epoch.term:
+            stands = self._peers.outranks(term, sender)
+            if not stands:
+                self._standing.yield_to_better(now)
+        effects: list[Effect] = [Send(sender, self._answer(term, stands))]
+        candidacy = self._standing.candidacy
+        if stands and (candidacy is None or candidacy.term < term):
             self._floor = max(self._floor, term - 1)
             effects += self._stand(now)
         return effects
@@ -188,16 +163,16 @@ class Bully:
         return ElectAnswer(term, standing, tier, self.epoch, self.leader or NO_EPOCH)
 
     def _on_answer(self, answer: ElectAnswer, sender: NodeId, now: float) -> list[Effect]:
-        claim = answer.leader
         self._peers.tiers[sender] = answer.tier
-        if claim != NO_EPOCH and claim.node != self.me:
-            effects = self._heed(claim, now)
-            candidacy = self._candidacy
-            if candidacy is None or not candidacy.awaits(sender, answer.term):
+        candidacy = self._standing.awaiting(sender, answer.term)
+        if answer.leader not in (NO_EPOCH, self.leader) and answer.leader.node != self.me:
+            effects = self._heed(answer.leader, now)
+            if effects or candidacy is None:
                 return effects
-            return effects + self._refused(claim, now)
-        candidacy = self._candidacy
-        if candidacy is None or not candidacy.awaits(sender, answer.term):
+            # It is down here, or its term is older than what we have stored.
+            self._standing.refused(now)
+            return self._correct(answer.leader)
+        if candidacy is None:
             return []
         if answer.stored.term >= candidacy.term:
             self._floor = max(self._floor, answer.stored.term)
@@ -205,15 +180,7 @@ class Bully:
         if answer.standing:
             candidacy.defer(now + self._settings.announce_s)
             return []
-        return self._go_on(now) if candidacy.answered(sender) else []
-
-    def _refused(self, claim: Epoch, now: float) -> list[Effect]:
-        """A peer hears a leader that we cannot follow: it is down here, or its term is older than ours."""
-        self._candidacy = None
-        wait_s = min(self._settings.rank_step_s * 2**self._refusals, self._settings.coordinator_every_s)
-        self._refusals = min(self._refusals + 1, 8)
-        self._stand_at = now + wait_s
-        return self._correct(claim)
+        return self._go_on(candidacy, now) if candidacy.answered(sender) else []
 
     def _correct(self, claim: Epoch) -> list[Effect]:
         """Tell a live leader of an older term what we have stored, so that it takes the next one."""
@@ -233,15 +200,11 @@ class Bully:
         if epoch > self.epoch:
             self.epoch = epoch
             stored = [Store(Table.META, "epoch", EpochRow(epoch))]
-        self._rest()
+        self._turn = self._doubt_at = None
+        self._standing.found()
         self.leader = epoch
         self.since = now
-        self._refusals = 0
         return [*stored, LeaderChanged(epoch, reason)]
-
-    def _rest(self) -> None:
-        """Whatever was under way is over."""
-        self._turn = self._candidacy = self._stand_at = self._doubt_at = None
 
     def _heed(self, claim: Epoch, now: float) -> list[Effect]:
         """Follow the leader of `claim` if it lives and nothing higher is stored here."""
@@ -250,7 +213,7 @@ class Bully:
         return self._follow(claim, "announced", now)
 
     def _lose(self, reason: str, now: float) -> list[Effect]:
-        self._rest()
+        self._turn = self._doubt_at = None
         self.leader = None
         self.since = now
         self._seek(now)
@@ -270,8 +233,7 @@ class Bully:
             return [Send(peer, Coordinator(self.epoch))]
         if self.leader is not None:
             return [Send(peer, self._answer(self.epoch.term, standing=False))]
-        if self._stand_at is not None:
-            self._stand_at += self._settings.announce_s
+        self._standing.wait_for_announcement()
         return [Send(peer, Higher(self.epoch))]
 
     def _on_higher(self, epoch: Epoch, sender: NodeId, now: float) -> list[Effect]:
@@ -350,13 +312,12 @@ class Bully:
 
     def _seek_if_idle(self, now: float) -> None:
         """Who may stand has changed, and with nobody else left it may be us."""
-        waiting = self._stand_at is not None or self._candidacy is not None
-        if self.leader is None and (self._peers.alone or not waiting):
+        if self.leader is None and (self._peers.alone or self._standing.idle):
             self._seek(now)
 
     def _on_resumed(self, now: float) -> list[Effect]:
         """What we led may have gone on without us: give it up first, and listen before we stand again."""
-        self._quiet_until = now + self._settings.resume_quiet_s
+        self._standing.slept(now)
         if self.leading:
             return self._lose("this node slept", now)
         if self.leader is None:
@@ -367,7 +328,7 @@ class Bully:
 
     def _on_offer(self, offer: Offer, sender: NodeId, now: float) -> list[Effect]:
         reason = ""
-        if not self._able(now):
+        if not self._standing.able(now):
             reason = "not ready to lead"
         elif self._peers.tier(self.me) is Tier.NO_LEAD:
             reason = "never leads"
@@ -381,8 +342,8 @@ class Bully:
         return [*effects, TurnTaken(self.epoch, offer.demands, offer.outstanding)]
 
     def _on_stop(self, now: float) -> list[Effect]:
-        self._stopping = True
-        self._candidacy = self._stand_at = None
+        self._standing.stopping = True
+        self._standing.rest()
         if self._turn is None:
             return []
         self._turn.end(now)

@@ -20,6 +20,7 @@ from openclaw.messages import (
     Elect,
     Offer,
     OfferRefused,
+    Status,
 )
 from openclaw.records import Meta, Tier
 
@@ -123,3 +124,16 @@ def test_a_turn_begins_with_the_first_peer() -> None:
     assert loop.leader() == a
     loop.run(2.0)
     assert loop.leader() == b
+
+
+def test_a_no_lead_node_does_not_stand_while_another_kind_lives() -> None:
+    loop = meshed(3, {0: Tier.NO_LEAD})
+    leader = loop.leader()
+    mute = next(node for node in loop.nodes[1:] if node != leader)
+    loop.dead.add(mute)
+    loop.kill(leader)
+    loop.run(60.0)
+    assert loop.machines[node_id(0)].leader is None
+    loop.member(node_id(0), mute, Status.DOWN)
+    loop.run(1.0)
+    assert loop.machines[node_id(0)].leading, "alone it leads itself"
