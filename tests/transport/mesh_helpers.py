@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import zmq
@@ -46,6 +47,19 @@ class Book:
 
     def allows(self, node: NodeId, /) -> bool:
         return node in self.by_node and node not in self.revoked
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port on loopback that answers nothing at all: its queue of connections is full."""
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
 
 
 async def until(fact: Callable[[], bool], limit_s: float = 20.0) -> None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 import zmq
+from hypothesis import given
+from hypothesis import strategies as st
 from mesh_helpers import LOOPBACK, Book, Keys, until
 
 from openclaw.config import BULK_CHUNK_BYTES, BULK_CREDIT_CHUNKS
 from openclaw.ids import NodeId
 from openclaw.transport import bulk as bulk_module
 from openclaw.transport.bulk import Bulk, PullError, Why
-from openclaw.transport.frames import Ref
+from openclaw.transport.frames import Frame, Ref, decode
 from openclaw.transport.serving import FileSource, Source
 from openclaw.transport.zap import Zap
-from openclaw.wire import Counters
+from openclaw.wire import Counters, Rejected
 
 
 class Shelf:
@@ -108,6 +112,37 @@ def test_a_file_arrives_whole_and_resumes_at_an_offset(tmp_path: Path) -> None:
             await b.bulk.pull(a.id, Ref("file", "big"), back.extend)
             assert back == content
             await until(lambda: a.bulk.serving == b.bulk.serving == 0)
+
+    asyncio.run(scene())
+
+
+def test_a_large_file_costs_little_memory_and_leaves_the_loop_its_turns(tmp_path: Path) -> None:
+    size = 256 << 20
+    with (tmp_path / "large").open("wb") as sparse:
+        sparse.truncate(size)
+
+    async def scene() -> None:
+        book = Book()
+        async with Shelf("a", book, tmp_path) as a, Shelf("b", book, tmp_path) as b:
+            a.addresses[b.id] = [b.address]
+            await a.bulk.pull(b.id, Ref("file", "large", size - 1), lambda _data: None)
+            before = psutil.Process().memory_info().rss
+            turns_at: list[int] = []
+            most = received = 0
+
+            def count(data: bytes) -> None:
+                nonlocal received
+                received += len(data)
+
+            pull = asyncio.create_task(a.bulk.pull(b.id, Ref("file", "large"), count))
+            while not pull.done():
+                await asyncio.sleep(0)
+                turns_at.append(received)
+                most = max(most, psutil.Process().memory_info().rss)
+            assert await pull == received == size
+            assert most - before < 64 << 20
+            gaps = [late - early for early, late in itertools.pairwise(turns_at)]
+            assert max(gaps) <= 2 * BULK_CREDIT_CHUNKS * BULK_CHUNK_BYTES
 
     asyncio.run(scene())
 
@@ -220,3 +255,11 @@ def test_a_revoked_puller_gets_nothing_more(tmp_path: Path) -> None:
             await asyncio.gather(pull, return_exceptions=True)
 
     asyncio.run(scene())
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_are_a_frame_or_junk(data: bytes) -> None:
+    try:
+        assert isinstance(decode(data), Frame)
+    except Rejected:
+        pass
