@@ -10,6 +10,7 @@ from gossip_world import SETTINGS, World, node, nothing, roster
 from openclaw.effects import (
     Cloned,
     CountsChanged,
+    Effect,
     LeaderChanged,
     LeaderSeen,
     LinkDown,
@@ -31,10 +32,11 @@ from openclaw.effects import (
 )
 from openclaw.gossip.membership import Membership
 from openclaw.ids import Epoch, Incarnation, NodeId
-from openclaw.messages import Ack, Gossip, Head, Ping, Rumour, Status
+from openclaw.messages import Ack, Gossip, Head, MetaWant, Ping, PingRequest, Rumour, Status
 from openclaw.records import Counts, Meta, Metrics
 
 A, B, C = node(0), node(1), node(2)
+HEAD = Head(Incarnation(1, "peer"))
 
 
 def mesh(nodes: int, seed: int = 1) -> World:
@@ -110,7 +112,83 @@ def test_a_node_that_two_cannot_see_but_one_can_stays_alive() -> None:
     world = mesh(3)
     world.cut = lambda a, b: {a, b} == {A, B}
     world.run(60.0)
-    assert Status.DOWN not in changes(world, A, B) + changes(world, B, A) + changes(world, C, A)
+    assert changes(world, A, B) == changes(world, B, A) == changes(world, C, A) == [Status.ALIVE]
+
+
+def acquainted() -> tuple[Membership, float]:
+    """One machine by itself that has met B and C, and now."""
+    machine = Membership(A, "boot", SETTINGS, random.Random(1), 0, 0)
+    machine.handle(roster(0, 1, 2), 1.0)
+    machine.handle(Started(Meta(), 0.0), 1.0)
+    machine.handle(Tick(), 1.005)
+    for peer in (B, C):
+        machine.handle(Received(Ping(1, HEAD), peer), 1.01)
+    machine.handle(Tick(), 1.02)
+    return machine, 1.02
+
+
+def statuses(effects: list[Effect]) -> list[Status]:
+    return [effect.status for effect in effects if isinstance(effect, MemberChanged)]
+
+
+def test_who_answers_a_fresh_ping_is_not_down_even_before_it_refutes() -> None:
+    machine, now = acquainted()
+    effects = machine.handle(LinkDown(B, True), now)
+    (ping,) = [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, Ping)]
+    machine.handle(Received(Ack(ping.seq, HEAD), B), now + 0.1)
+    assert statuses(machine.handle(Tick(), now + SETTINGS.refused_confirm_s)) == []
+    silent, now = acquainted()
+    silent.handle(LinkDown(B, True), now)
+    assert statuses(silent.handle(Tick(), now + SETTINGS.refused_confirm_s)) == [Status.DOWN]
+
+
+def test_an_answer_to_an_older_question_is_not_one() -> None:
+    machine, now = acquainted()
+    (ping,) = [e.message for e in machine.handle(LinkDown(B, False), now) if isinstance(e, Send)]
+    assert isinstance(ping, Ping)
+    machine.handle(LinkDown(B, True), now + 0.01)
+    machine.handle(Received(Ack(ping.seq, HEAD), B), now + 0.02)
+    assert statuses(machine.handle(Tick(), now + 0.01 + SETTINGS.refused_confirm_s)) == [Status.DOWN]
+
+
+def test_a_tick_that_comes_late_fails_nobody() -> None:
+    machine, now = acquainted()
+    machine.handle(LinkDown(B, False), now)
+    effects = machine.handle(Tick(), now + SETTINGS.probe_timeout_s)
+    assert [e for e in effects if isinstance(e, Send) and isinstance(e.message, PingRequest)]
+    assert statuses(machine.handle(Tick(), now + 1.5)) == []
+    assert machine.health == 1
+
+
+def test_who_said_that_it_is_back_soon_is_remembered_to_have_said_it() -> None:
+    machine, now = acquainted()
+    soon = Rumour(B, HEAD.incarnation, Status.ALIVE, back_soon=True)
+    machine.handle(Received(Gossip(Head(HEAD.incarnation, rumours=(soon,))), B), now)
+    verdict = Rumour(B, HEAD.incarnation, Status.DOWN, accuser=C)
+    machine.handle(Received(Gossip(Head(HEAD.incarnation, rumours=(verdict,))), C), now + 0.01)
+    effects = machine.handle(Tick(), now + 0.01 + SETTINGS.refused_confirm_s)
+    assert MemberChanged(B, Status.DOWN, HEAD.incarnation, back_soon=True) in effects
+
+
+def test_metadata_is_asked_for_until_it_comes() -> None:
+    world = mesh(3)
+    world.lose = lambda send: isinstance(send.message, MetaWant)
+    world.give(A, MetaChanged(Meta(name="renamed")))
+    world.run(1.5)
+    world.lose = nothing
+    world.run(2 * SETTINGS.meta_retry_s)
+    assert [world.hosts[n].machine.members()[A].meta for n in (B, C)] == [Meta(name="renamed")] * 2
+
+
+def test_nobody_is_accused_while_the_network_comes_back_after_a_sleep() -> None:
+    world = mesh(3)
+    world.give(A, Resumed(60.0))
+    world.cut = lambda a, b: A in (a, b)
+    world.hosts[A].notes.clear()
+    world.run(SETTINGS.resume_quiet_s - 0.1)
+    assert not world.notes(A, MemberChanged)
+    world.run(10.0)
+    assert statuses(world.notes(A, MemberChanged)).count(Status.DOWN) == 2
 
 
 def test_a_false_verdict_of_one_is_believed_by_nobody_who_gets_an_answer() -> None:
@@ -346,7 +424,7 @@ def test_what_rumours_missed_is_found_by_comparing_views() -> None:
     news = Rumour(A, Incarnation(9, "later"), Status.ALIVE)
     world.kill(A, refused=False)
     world.lose = lambda send: (
-        isinstance(send.message, Gossip | Ping | Ack)
+        isinstance(send.message, Gossip | Ping | Ack | PingRequest)
         and any(rumour.incarnation == news.incarnation for rumour in send.message.head.rumours)
     )
     world.give(B, Received(Gossip(Head(world.hosts[C].machine.incarnation, rumours=(news,))), C))
