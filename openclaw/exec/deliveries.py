@@ -56,9 +56,6 @@ class Deliveries:
             line.sent.clear()
             line.pause_s = self._settings.outcome_resend_s
 
-    def drop(self, owner: NodeId) -> None:
-        self._lines.pop(owner, None)
-
     def flush(self, now: float, alive: Callable[[NodeId], bool]) -> list[Effect]:
         """What is to be sent now: the fresh, and what has waited its pause."""
         effects: list[Effect] = []

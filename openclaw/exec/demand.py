@@ -36,6 +36,7 @@ class Demands:
 
     def __init__(self, rows_max: int) -> None:
         self._rows_max = rows_max
+        self._classes_max = 2 * rows_max  # from here on, classes that are empty are forgotten
         self._by_class: dict[tuple[Needs, int, str], Row] = {}
         self._live: dict[int, Row] = {}
         self._number = 0
@@ -46,8 +47,9 @@ class Demands:
         key = (submission.needs, submission.priority, submission.job)
         row = self._by_class.get(key)
         if row is None:
-            if len(self._by_class) >= 2 * self._rows_max:
+            if len(self._by_class) >= self._classes_max:
                 self._by_class = {k: r for k, r in self._by_class.items() if r.tasks}
+                self._classes_max = 2 * max(len(self._by_class), self._rows_max)
             self._number += 1
             row = self._by_class[key] = Row(self._number, *key)
         return row

@@ -34,6 +34,7 @@ class Entry:
     running_since_s: float = 0.0
     returns: int = 0  # how often in a row a worker would not have it
     tries: int = 0  # of fetching its outputs
+    fetching: bool = False
 
 
 class Ledger:
@@ -46,6 +47,7 @@ class Ledger:
         self.wall_offset_s = 0.0
         self.tasks: dict[TaskId, Entry] = {}
         self.on: dict[NodeId, dict[TaskId, Entry]] = {}
+        self.unfetched: dict[TaskId, Entry] = {}  # final, and their outputs are still at the worker
         self._rng = rng
         done = (State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.LOST)
         self._counts = dict.fromkeys(_COUNTED.values(), 0) | {str(s): getattr(counts, s) for s in done}
@@ -87,6 +89,8 @@ class Ledger:
             self.timers.set(now + self.backoff_s(progress.failures), "retry", submission.task, progress.token)
         elif progress.state in ACTIVE:
             self.on.setdefault(progress.worker, {})[submission.task] = entry
+        else:
+            self.unfetched[submission.task] = entry
 
     def move(self, entry: Entry, to: State, now: float, node: NodeId, reason: str, **changes: object) -> None:
         """The only place where a task's state changes."""
@@ -162,14 +166,22 @@ class Ledger:
             starts=max(1, entry.progress.starts),
         )  # fmt: skip
         if not exit.inline:
-            self.out.effects.append(Fetch(task, token, worker, exit))
+            self.unfetched[task] = entry
+            self.fetch(entry)
         return exit.inline
+
+    def fetch(self, entry: Entry) -> None:
+        """Pull the outputs of a task that is final, unless that is under way."""
+        progress = entry.progress
+        if progress.token is not None and progress.exit is not None and not entry.fetching:
+            entry.fetching = True
+            self.out.effects.append(Fetch(progress.task, progress.token, progress.worker, progress.exit))
 
     def fetched(self, entry: Entry) -> None:
         """The outputs are here as well: nothing is left to do."""
         progress = replace(entry.progress, fetched=True)
         self.out.effects.append(Store(Table.PROGRESS, progress.task, progress))
-        del self.tasks[progress.task]
+        del self.tasks[progress.task], self.unfetched[progress.task]
 
     def backoff_s(self, failures: int) -> float:
         base: float = self.settings.retry_backoff_s * 2 ** min(max(failures - 1, 0), 16)

@@ -169,7 +169,9 @@ class Owner:
                 if entry and entry.progress.state is State.RETRYING and entry.progress.token == token:
                     self.ledger.requeue(entry, now, "its pause is over")
             case "fetch":
-                self._fetch(self.ledger.tasks.get(TaskId(key)))
+                waiting = self.ledger.unfetched.get(TaskId(key))
+                if waiting is not None and self.watch.alive(waiting.progress.worker):
+                    self.ledger.fetch(waiting)
 
     # --- how attempts end ------------------------------------------------------------------------
 
@@ -246,26 +248,19 @@ class Owner:
     # --- outputs ---------------------------------------------------------------------------------
 
     def _fetched(self, event: e.Fetched, now: float) -> None:
-        entry = self.ledger.tasks.get(event.task)
-        if entry is None or not entry.progress.state.final or entry.progress.token != event.token:
+        entry = self.ledger.unfetched.get(event.task)
+        if entry is None or entry.progress.token != event.token:
             return
         if event.ok:
             self.ledger.out.acknowledge(entry.progress.worker, event.task, event.token)
             self.ledger.fetched(entry)
         else:
+            entry.fetching = False
             entry.tries += 1
             self.ledger.timers.set(now + self.ledger.backoff_s(entry.tries), "fetch", event.task)
 
-    def _fetch(self, entry: Entry | None) -> None:
-        progress = entry.progress if entry is not None else None
-        if progress is None or progress.token is None or progress.exit is None or not progress.state.final:
-            return
-        if self.watch.alive(progress.worker):
-            fetch = e.Fetch(progress.task, progress.token, progress.worker, progress.exit)
-            self.ledger.out.effects.append(fetch)
-
     def _fetch_from(self, node: NodeId) -> None:
         """`node` is back: get what it still has of ours."""
-        for entry in list(self.ledger.tasks.values()):
-            if entry.progress.state.final and entry.progress.worker == node:
-                self._fetch(entry)
+        for entry in self.ledger.unfetched.values():
+            if entry.progress.worker == node:
+                self.ledger.fetch(entry)

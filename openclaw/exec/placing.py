@@ -96,12 +96,12 @@ class Placing:
         if grant.epoch == self._leader:
             self._seen = max(self._seen, grant.seq)
         for row in grant.rows:
-            tasks: list[TaskId] = []
-            if self.ready and self._watch.alive(row.worker):
-                tasks = self._ledger.demands.take(row.row, row.count)
-                self._place(tasks, row.worker, row.boot, grant.epoch, grant.seq, now)
-            elif self._ledger.demands.queued:
-                self._ledger.demands.changed = True
+            if not (self.ready and self._watch.alive(row.worker)):
+                # To say so at once would only bring the same grant again; its lease keeps the leader off.
+                self._told = True
+                continue
+            tasks = self._ledger.demands.take(row.row, row.count)
+            self._place(tasks, row.worker, row.boot, grant.epoch, grant.seq, now)
             if len(tasks) < row.count and grant.epoch == self._leader:
                 self._unused.append(m.Unused(grant.seq, row.worker, row.count - len(tasks)))
 

@@ -90,6 +90,7 @@ class Mesh:
         self.lost: set[type[m.Message]] = set()  # kinds of messages that get lost
         self.ids = [node_id(i) for i in range(count)]
         self.members = {n: Member(n, f"n{i}", EVERYTHING) for i, n in enumerate(self.ids)}
+        self.fuses: dict[NodeId, int] = {}  # crash within the next batch, after so many effects
         self.epoch: Epoch | None = None
         self.nodes = {n: self._node(n, "boot0", Restored()) for n in self.ids}
         for node in self.nodes.values():
@@ -238,6 +239,13 @@ class Mesh:
             if due is not None and due <= self.now:
                 events += 1
                 effects += machine.handle(e.Tick(), self.now)
+        fuse = self.fuses.pop(node.me, None) if effects else None
+        if fuse == 0:  # before the commit: only what may leave early has left
+            early = [x for x in effects if isinstance(x, e.Send) and isinstance(x.message, m.EARLY)]
+            for effect in early:
+                self._perform(node, effect)
+            self.crash(self.number(node.me))
+            return True
         for effect in effects:
             if isinstance(effect, e.Store):
                 key = (effect.table, effect.key)
@@ -245,8 +253,10 @@ class Mesh:
                     node.disk.pop(key, None)
                 else:
                     node.disk[key] = effect.value
-        for effect in effects:
+        for effect in effects[:fuse]:
             self._perform(node, effect)
+        if fuse is not None:
+            self.crash(self.number(node.me))
         return events > 0
 
     def _perform(self, node: Node, effect: e.Effect) -> None:

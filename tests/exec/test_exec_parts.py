@@ -1,0 +1,476 @@
+"""The parts of the exec room, each by its promises: the table of moves, eligibility, rows, fences, least tasks."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from random import Random
+
+import pytest
+from exec_mesh import EVERYTHING, Mesh, node_id, submission
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from openclaw import effects as e
+from openclaw import messages as m
+from openclaw.config import MESSAGE_BYTES_MAX, Settings
+from openclaw.errors import IllegalMove
+from openclaw.exec.deliveries import Deliveries
+from openclaw.exec.demand import Demands
+from openclaw.exec.eligible import refusals, submitter_refusal
+from openclaw.exec.fences import Fences
+from openclaw.exec.leader import Leader
+from openclaw.exec.outbox import Outbox
+from openclaw.exec.schedule import Scheduler, Seat, Want
+from openclaw.exec.task import LEGAL, advance, begin, tell
+from openclaw.exec.worker import Worker
+from openclaw.ids import Epoch, NodeId, TaskId, Token
+from openclaw.records import (
+    FINAL,
+    Batch,
+    Exit,
+    Kind,
+    Member,
+    Meta,
+    Needs,
+    Policy,
+    Restored,
+    SkillRow,
+    State,
+)
+
+ME = node_id(0)
+TASK = TaskId(f"{ME}-boota")
+
+
+def token(attempt: int = 1, incarnation: int = 1) -> Token:
+    return Token(0, ME, incarnation, attempt)
+
+
+# --- the table of moves --------------------------------------------------------------------------
+
+
+class TaskTable(RuleBasedStateMachine):
+    """Any sequence of moves: the legal ones happen, the others raise and change nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.progress = begin(TASK, 0.0, ME)
+        self.moves = 1
+        self.final: State | None = None
+
+    @rule(to=st.sampled_from(State))
+    def move(self, to: State) -> None:
+        if to not in LEGAL[self.progress.state]:
+            with pytest.raises(IllegalMove, match=re.escape(tell(self.progress))):
+                advance(self.progress, to, 1.0, ME)
+            return
+        self.progress = advance(self.progress, to, 1.0, ME, "because", moves_max=16)
+        self.moves += 1
+        if to.final:
+            self.final = to
+
+    @invariant()
+    def finals_stick(self) -> None:
+        assert self.final is None or self.progress.state is self.final
+
+    @invariant()
+    def the_story_is_numbered_bounded_and_ends_here(self) -> None:
+        story = self.progress.story
+        assert len(story) <= 16
+        assert [move.n for move in story] == sorted({move.n for move in story})
+        assert story[-1].n == self.moves - 1
+        assert story[0].n == 0
+        assert story[-1].state is self.progress.state
+
+
+TestTaskTable = TaskTable.TestCase
+TestTaskTable.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+
+
+def test_the_table_knows_every_state_and_leaves_no_final() -> None:
+    assert set(LEGAL) == set(State)
+    assert not any(LEGAL[final] for final in FINAL)
+    for state in set(State) - FINAL:
+        assert LEGAL[state] >= FINAL
+
+
+# --- eligible ------------------------------------------------------------------------------------
+
+MEMBER = Member(ME, "n0", EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    ("needs", "meta", "member", "alive", "reason"),
+    [
+        (Needs(), Meta(), None, True, "roster"),
+        (Needs(), Meta(), Member(ME, "", EVERYTHING, revoked=True), True, "revoked"),
+        (Needs(), Meta(), MEMBER, False, "not alive"),
+        (Needs(), None, MEMBER, True, "has not said"),
+        (Needs(), Meta(draining=True), MEMBER, True, "draining"),
+        (Needs(), Meta(slots=0), MEMBER, True, "no slots"),
+        (Needs(), Meta(policy=Policy.SKILLS), MEMBER, True, "policy"),
+        (Needs(kind=Kind.SKILL), Meta(policy=Policy.NONE), MEMBER, True, "policy"),
+        (Needs(node=node_id(1)), Meta(), MEMBER, True, "asked for"),
+        (Needs(labels=(("a", "b"),)), Meta(labels=(("a", "c"),)), MEMBER, True, "a=b"),
+        (Needs(skills=("fly",)), Meta(), MEMBER, True, "does not have the skill fly"),
+        (
+            Needs(skills=("fly",)),
+            Meta(skills=(SkillRow("fly", eligible=False, missing=("wings",)),)),
+            MEMBER,
+            True,
+            "wings",
+        ),
+    ],
+)
+def test_each_refusal_is_said_in_words(
+    needs: Needs, meta: Meta | None, member: Member | None, alive: bool, reason: str
+) -> None:
+    (said,) = refusals(needs, meta, member, alive)
+    assert reason in said
+
+
+def test_who_meets_all_needs_is_eligible() -> None:
+    needs = Needs(kind=Kind.SKILL, node=ME, labels=(("a", "b"),), skills=("fly",))
+    meta = Meta(labels=(("a", "b"),), skills=(SkillRow("fly"),), policy=Policy.SKILLS)
+    assert refusals(needs, meta, MEMBER, True) == []
+
+
+def test_the_submitter_needs_the_capability() -> None:
+    watcher = Member(ME, "", frozenset({"skill"}))
+    assert submitter_refusal(Kind.SKILL, watcher) == ""
+    assert "shell" in submitter_refusal(Kind.COMMAND, watcher)
+    assert submitter_refusal(Kind.SKILL, None)
+    assert submitter_refusal(Kind.SKILL, Member(ME, "", EVERYTHING, revoked=True))
+
+
+# --- the queue by class --------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["push", "front", "take", "remove"]), st.integers(0, 3)), max_size=60)
+)
+def test_rows_agree_with_a_plain_list(moves: list[tuple[str, int]]) -> None:
+    demands = Demands(rows_max=2)
+    plain: dict[int, list[TaskId]] = {}
+    rows = [demands.row_of(submission(ME, 1, priority=p)) for p in range(4)]
+    for number, (what, priority) in enumerate(moves):
+        row, tasks, task = rows[priority], plain.setdefault(rows[priority].number, []), TaskId(str(number))
+        match what:
+            case "push":
+                demands.push(task, row)
+                tasks.append(task)
+            case "front":
+                demands.push(task, row, front=True)
+                tasks.insert(0, task)
+            case "take":
+                assert demands.take(row.number, 2) == tasks[:2]
+                del tasks[:2]
+            case _ if tasks:
+                demands.remove(tasks.pop(len(tasks) // 2), row)
+        assert demands.queued == sum(map(len, plain.values()))
+        told = demands.table()
+        assert len(told) <= 2
+        assert all(row.count == len(plain[row.row]) > 0 for row in told)
+        assert [row.priority for row in told] == sorted((row.priority for row in told), reverse=True)
+
+
+def test_a_hundred_thousand_equal_tasks_are_one_row() -> None:
+    demands = Demands(rows_max=8)
+    one = submission(ME, 1)
+    for number in range(100_000):
+        demands.push(TaskId(str(number)), demands.row_of(one))
+    assert [row.count for row in demands.table()] == [100_000]
+
+
+# --- fences --------------------------------------------------------------------------------------
+
+
+def test_a_fence_only_rises_and_memory_is_bounded() -> None:
+    fences = Fences(limit=100)
+    fences.raise_to(TASK, token(3))
+    fences.raise_to(TASK, token(2))
+    assert not fences.passes(TASK, token(3))
+    assert fences.passes(TASK, token(4))
+    assert fences.passes(TASK, token(1, incarnation=2))
+    for number in range(1000):
+        fences.raise_to(TaskId(str(number)), token())
+        assert len(fences) <= 100
+        assert not fences.passes(TaskId(str(number)), token())
+
+
+# --- messages of bounded size --------------------------------------------------------------------
+
+
+def test_assignments_are_cut_by_number_and_size_and_name_each_signature_once() -> None:
+    limits = Settings()
+    outbox = Outbox(limits)
+    batches = [Batch(b"one", b"1" * 4096), Batch(b"two", b"2" * 4096)]
+    work = [submission(ME, i, batch=batches[i % 2], payload=b"x" * 3000, leaf=i) for i in range(600)]
+    for one in work:
+        outbox.assign((node_id(1), "b", Epoch(1, ME), 7), one, token())
+    outbox.flush()
+    sent = [effect.message for effect in outbox.take() if isinstance(effect, e.Send)]
+    assigns = [message for message in sent if isinstance(message, m.Assign)]
+    assert [item.task for assign in assigns for item in assign.items] == [one.task for one in work]
+    for assign in assigns:
+        assert len(assign.items) <= limits.assign_tasks_max
+        assert sum(len(item.payload) for item in assign.items) <= limits.assign_bytes_max
+        assert len(assign.batches) <= 2
+        for item in assign.items:
+            assert assign.batches[item.batch] == batches[item.leaf % 2]
+    assert outbox.take() == []
+    assert not outbox.waiting
+
+
+def test_outcomes_are_cut_to_what_a_packet_carries_and_repeated_until_acknowledged() -> None:
+    deliveries = Deliveries(Settings())
+    exit = Exit(0, stdout=b"x" * 16_000, stderr=b"y" * 16_000)
+    tasks = [TaskId(str(i)) for i in range(100)]
+    for task in tasks:
+        deliveries.add(ME, m.Outcome(task, token(), exit))
+
+    def sent(now: float, *, alive: bool = True) -> list[TaskId]:
+        effects = deliveries.flush(now, lambda _: alive)
+        found = [effect.message for effect in effects if isinstance(effect, e.Send)]
+        outcomes = [message for message in found if isinstance(message, m.Outcomes)]
+        for message in outcomes:
+            assert sum(len(o.exit.stdout) + len(o.exit.stderr) for o in message.items) < MESSAGE_BYTES_MAX
+        return [outcome.task for message in outcomes for outcome in message.items]
+
+    assert sent(0.0, alive=False) == []
+    assert sent(0.0) == tasks
+    assert sent(0.5) == []
+    assert sent(1.0) == tasks
+    assert sent(2.0) == []  # the pause has doubled
+    for task in tasks[:99]:
+        deliveries.acknowledged(ME, task)
+    deliveries.back(ME)
+    assert sent(2.0) == tasks[99:]
+    deliveries.acknowledged(ME, tasks[99])
+    assert deliveries.next(lambda _: True) is None
+
+
+# --- least tasks ---------------------------------------------------------------------------------
+
+
+def want(count: int, *, owner: int = 0, row: int = 1, **fields: object) -> Want:
+    base: dict[str, object] = {"needs": Needs(), "priority": 0, "job": ""}
+    return Want(owner=node_id(owner), row=row, count=count, **(base | fields))  # type: ignore[arg-type]
+
+
+def place(wants: list[Want], seats: list[Seat]) -> int:
+    return Scheduler(Random(1), 100).place(wants, lambda _: seats)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 8), st.integers(0, 20)), min_size=1, max_size=12),
+    st.integers(0, 60),
+    st.integers(0, 100),
+)
+def test_each_task_goes_to_the_fewest_tasks_per_slot(
+    workers: list[tuple[int, int]], count: int, seed: int
+) -> None:
+    seats = [Seat(node_id(i), "b", slots, load=load) for i, (slots, load) in enumerate(workers)]
+    loads = {seat.node: (seat.load, seat.slots) for seat in seats}
+    expected = 0
+    for _ in range(count):
+        node = min(loads, key=lambda n: (loads[n][0] / loads[n][1], loads[n][0]))
+        load, slots = loads[node]
+        if load >= slots:
+            break
+        loads[node] = (load + 1, slots)
+        expected += 1
+    one = want(count)
+    assert Scheduler(Random(seed), 100).place([one], lambda _: seats) == expected
+    assert sum(one.places.values()) == expected
+    assert sorted(seat.load / seat.slots for seat in seats) == sorted(n / s for n, s in loads.values())
+
+
+def test_equal_owners_share_and_the_turn_is_remembered() -> None:
+    scheduler = Scheduler(Random(1), 100)
+    seats = [Seat(node_id(0), "b", 1)]
+    many, few = want(1000, owner=0), want(10, owner=1)
+    winners = []
+    for _ in range(10):
+        seats[0].load = 0
+        scheduler.place([many, few], lambda _: seats)
+        winners += [w.owner for w in (many, few) if w.places.pop(seats[0], 0)]
+    assert Counter(winners) == {node_id(0): 5, node_id(1): 5}
+
+
+def test_an_urgent_class_is_emptied_first() -> None:
+    seats = [Seat(node_id(0), "b", 4)]
+    low, high = want(10, priority=0), want(3, priority=1, row=2)
+    place([low, high], seats)
+    assert (sum(high.places.values()), sum(low.places.values())) == (3, 1)
+
+
+def test_ties_are_broken_by_lot() -> None:
+    firsts = set()
+    for seed in range(40):
+        one = want(1)
+        seats = [Seat(node_id(i), "b", 1) for i in range(4)]
+        Scheduler(Random(seed), 100).place([one], lambda _, seats=seats: seats)  # type: ignore[misc]
+        firsts |= {seat.node for seat in one.places}
+    assert firsts == {node_id(i) for i in range(4)}
+
+
+# --- the leader by itself ------------------------------------------------------------------------
+
+
+def leading() -> tuple[Leader, Epoch]:
+    leader, epoch = Leader(ME, Settings(), Random(1)), Epoch(3, ME)
+    leader.handle(e.Started(Meta(slots=2), 0.0), 0.0)
+    leader.handle(e.RosterChanged({ME: MEMBER}, b""), 0.0)
+    leader.handle(e.LeaderChanged(epoch), 0.0)
+    return leader, epoch
+
+
+def demand(epoch: Epoch, count: int, seen: int = 0, unused: tuple[m.Unused, ...] = ()) -> e.Received:
+    rows = (m.DemandRow(1, Needs(), count),) if count else ()
+    return e.Received(m.Demand(epoch, seen, rows, unused), ME)
+
+
+def granted(leader: Leader, now: float) -> int:
+    grants = [effect.message for effect in leader.handle(e.Tick(), now) if isinstance(effect, e.Send)]
+    return sum(row.count for grant in grants if isinstance(grant, m.Grant) for row in grant.rows)
+
+
+def test_nothing_is_granted_before_a_worker_has_reported_under_this_epoch() -> None:
+    leader, epoch = leading()
+    leader.handle(demand(epoch, 5), 0.0)
+    assert granted(leader, 0.0) == 0
+    leader.handle(e.Received(m.Report(Epoch(2, ME), "b", 2, 0, 0, False), ME), 0.0)
+    assert granted(leader, 0.0) == 0
+    leader.handle(e.Received(m.Report(epoch, "b", 2, 0, 0, False), ME), 0.0)
+    assert granted(leader, 0.0) == 2
+
+
+def test_a_grant_counts_as_load_until_it_is_taken_given_back_or_expired() -> None:
+    leader, epoch = leading()
+    leader.handle(e.Received(m.Report(epoch, "b", 2, 0, 0, False), ME), 0.0)
+    leader.handle(demand(epoch, 9), 0.0)
+    assert granted(leader, 0.0) == 2
+    leader.handle(e.Received(m.Report(epoch, "b", 2, 0, 0, False), ME), 0.0)
+    assert granted(leader, 0.0) == 0  # it has not arrived there yet
+    leader.handle(e.Received(m.Report(epoch, "b", 2, 1, 0, False, ((ME, 1, 1),)), ME), 0.0)
+    assert granted(leader, 0.0) == 0  # one runs, one is on its way
+    leader.handle(demand(epoch, 7, 1, (m.Unused(1, ME, 1),)), 0.0)
+    assert granted(leader, 0.0) == 1
+    deadline = leader.next_deadline()
+    assert deadline is not None
+    assert granted(leader, deadline - 0.1) == 0
+    assert granted(leader, deadline) == 1  # what was granted second was never taken
+
+
+def test_a_demand_sent_before_a_grant_arrived_is_not_served_twice() -> None:
+    leader, epoch = leading()
+    leader.handle(e.Received(m.Report(epoch, "b", 8, 0, 0, False), ME), 0.0)
+    leader.handle(demand(epoch, 2), 0.0)
+    assert granted(leader, 0.0) == 2
+    leader.handle(demand(epoch, 3, seen=0), 0.0)
+    assert granted(leader, 0.0) == 1
+    leader.handle(demand(epoch, 1, seen=2), 0.0)
+    assert granted(leader, 0.0) == 1
+
+
+def test_who_is_not_leader_grants_nothing() -> None:
+    leader, epoch = leading()
+    leader.handle(e.Received(m.Report(epoch, "b", 2, 0, 0, False), ME), 0.0)
+    leader.handle(demand(epoch, 9), 0.0)
+    leader.handle(e.LeaderChanged(Epoch(4, node_id(1))), 0.0)
+    assert granted(leader, 0.0) == 0
+    assert leader.pending == 0
+
+
+# --- the worker by itself ------------------------------------------------------------------------
+
+
+def working(executor: bool = True) -> Worker:
+    worker = Worker(ME, "b", Settings(), Random(1), Restored())
+    worker.handle(e.Started(Meta(slots=1), 0.0), 0.0)
+    worker.handle(e.RosterChanged({ME: MEMBER, node_id(1): Member(node_id(1), "", EVERYTHING)}, b""), 0.0)
+    if executor:
+        worker.handle(e.ExecutorUp(()), 0.0)
+    return worker
+
+
+def assign(attempt: int = 1, boot: str = "b", sender: NodeId = ME, **fields: object) -> e.Received:
+    base: dict[str, object] = {"needs": Needs(), "payload": b"", "batch": 0, "leaf": 0}
+    item = m.Item(task=TASK, token=token(attempt), **(base | fields))  # type: ignore[arg-type]
+    return e.Received(m.Assign(Epoch(1, ME), 1, boot, (), (item,)), sender)
+
+
+def runs(worker: Worker, *events: e.Event) -> list[Token]:
+    effects = [effect for event in events for effect in worker.handle(event, 1.0)]
+    effects += worker.handle(e.Tick(), 1.0)
+    return [effect.token for effect in effects if isinstance(effect, e.Run)]
+
+
+def test_a_token_starts_once_however_often_it_is_assigned() -> None:
+    worker = working()
+    assert runs(worker, assign(), assign()) == [token()]
+    done = e.ProcessExited(TASK, token(), Exit(0))
+    stored = e.Received(m.OutcomesStored(((TASK, token()),)), ME)
+    assert runs(worker, assign(), done, assign(), stored, assign()) == []
+    assert worker.held() == []
+    assert runs(worker, assign(2)) == [token(2)]
+
+
+def test_what_was_sworn_off_never_starts() -> None:
+    worker = working()
+    assert runs(worker, e.Received(m.Ask(((TASK, token(2)),)), ME), assign(1), assign(2)) == []
+    assert runs(worker, e.Received(m.End(((TASK, token(3)),), "cancel"), ME), assign(3)) == []
+    assert runs(worker, assign(4)) == [token(4)]
+
+
+def test_nothing_starts_for_a_stranger_or_a_former_self() -> None:
+    assert runs(working(), assign(sender=node_id(1))) == []
+    assert runs(working(), assign(sender=node_id(9))) == []
+    assert runs(working(), assign(boot="former")) == []
+
+
+def test_nothing_starts_before_the_executor_has_spoken() -> None:
+    worker = working(executor=False)
+    assert runs(worker, assign()) == []
+    assert runs(worker, e.ExecutorUp(())) == [token()]
+
+
+def test_what_starts_is_stored_first() -> None:
+    worker = working()
+    worker.handle(assign(), 1.0)
+    kinds = [type(effect) for effect in worker.handle(e.Tick(), 1.0)]
+    assert kinds.index(e.Store) < kinds.index(e.Run)
+
+
+def test_a_stranger_cannot_end_or_fence_what_it_does_not_own() -> None:
+    worker = working()
+    stranger = e.Received(m.End(((TASK, token(9)),), "cancel"), node_id(1))
+    asked = e.Received(m.Ask(((TASK, token(9)),)), node_id(1))
+    assert runs(worker, stranger, asked, assign(1)) == [token(1)]
+    killed = worker.handle(e.Received(m.End(((TASK, token(1)),), "cancel"), node_id(1)), 1.0)
+    assert killed == []
+
+
+# --- the owner's door ----------------------------------------------------------------------------
+
+
+def test_room_shrinks_with_what_waits_and_is_given_back() -> None:
+    mesh = Mesh(1, slots=1, settings=Settings(queued_max=10))
+    mesh.submit(0, 4)
+    assert mesh[0].owner.room() == 6
+    mesh.finish()
+    assert mesh[0].owner.room() == 7
+
+
+def test_an_outcome_from_who_never_had_the_task_is_not_believed() -> None:
+    mesh = Mesh(3)
+    (task,) = mesh.submit(0, needs=Needs(node=mesh.ids[1]))
+    held = mesh.progress(task).token
+    assert held is not None
+    forged = m.Outcomes((m.Outcome(task, held, Exit(0)),))
+    mesh.give(0, e.Received(forged, mesh.ids[2]))
+    mesh.run()
+    assert mesh.state(task) is State.RUNNING
