@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import lmdb
 import msgspec
@@ -59,14 +59,6 @@ class DiskFull(MeshError):
 
     kind = "disk_full"
     exit_code = 125
-
-
-class Rows(Protocol):
-    """What trust needs of a store: rows of bytes, put together or not at all."""
-
-    def rows(self, table: str) -> dict[str, bytes]: ...
-
-    def put_rows(self, rows: Mapping[tuple[str, str], bytes | None]) -> None: ...
 
 
 class Store:
@@ -329,9 +321,11 @@ class Store:
         with self._gate:
             self._growing = True
             self._gate.wait_for(lambda: self._readers == 0)
-            self._env.set_mapsize(size)
-            self._growing = False
-            self._gate.notify_all()
+            try:
+                self._env.set_mapsize(size)
+            finally:
+                self._growing = False
+                self._gate.notify_all()
 
     @contextmanager
     def _reading(self) -> Iterator[lmdb.Transaction]:

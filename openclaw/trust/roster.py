@@ -70,6 +70,7 @@ class _View:
     node_by_curve: dict[bytes, NodeId]
     revoked: frozenset[str]
     revoked_curves: frozenset[bytes]
+    admin_keys: frozenset[bytes]
     digest: bytes
 
 
@@ -103,6 +104,22 @@ class Roster:
         self._cached = None
         return True
 
+    def add_all(self, papers: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Take in what verifies, in whatever order it comes, and drop the rest. Returns what was news."""
+        left, news = list(papers), []
+        while left:
+            refused = []
+            for paper in left:
+                try:
+                    if self.add(paper):
+                        news.append(paper)
+                except Junk:
+                    refused.append(paper)
+            if len(refused) == len(left):
+                break
+            left = refused
+        return tuple(news)
+
     def _add_certificate(self, paper: bytes) -> None:
         certified = read_certificate(paper, self.mesh_id)
         by_root = certified.issuer == self.root_public
@@ -134,12 +151,20 @@ class Roster:
         return self._view.digest
 
     def records(self) -> tuple[bytes, ...]:
-        """Every paper, in an order in which another roster can take them in."""
-        admins_first = sorted(
-            self._certificates,
-            key=lambda paper: (self._certificates[paper].issuer != self.root_public, paper),
-        )
-        return (*admins_first, *sorted(self._revocations))
+        """Every paper, in an order in which another roster can take them in one by one."""
+        by_root = {paper: item.issuer == self.root_public for paper, item in self._certificates.items()}
+        certificates = sorted(by_root, key=lambda paper: (not by_root[paper], paper))
+        return (*certificates, *sorted(self._revocations))
+
+    def supports(self, issuer: bytes) -> tuple[bytes, ...]:
+        """The certificate of the admin with this key; nothing for the root."""
+        admins = (item for item in self._certificates.values() if _is_admin(item))
+        return tuple(item.paper for item in admins if item.signing == issuer)[:1]
+
+    def chain(self, node: NodeId) -> tuple[bytes, ...]:
+        """What another member needs to see that `node` is one."""
+        own = self.certificate(node)
+        return () if own is None else (*self.supports(own.issuer), own.paper)
 
     def certificate(self, node: NodeId) -> Certified | None:
         """The certificate by which `node` is in."""
@@ -150,7 +175,13 @@ class Roster:
         return {item.node: item for item in self._certificates.values() if item.invite == invite}
 
     def issued_by(self, signing: bytes) -> tuple[Certified, ...]:
-        return tuple(item for item in self._certificates.values() if item.issuer == signing)
+        """Who is in by the word of this key, newest first."""
+        found = [item for item in self._view.certified.values() if item.issuer == signing]
+        return tuple(sorted(found, key=lambda item: item.order, reverse=True))
+
+    def certifies(self, signing: bytes) -> bool:
+        """Whether this key may let others in: the root's, or that of an admin who stands."""
+        return signing == self.root_public or signing in self._view.admin_keys
 
     def curve_key(self, node: NodeId) -> bytes | None:
         """The z85 key of a member, to dial it by."""
@@ -206,6 +237,7 @@ class Roster:
             node_by_curve=node_by_curve,
             revoked=revoked,
             revoked_curves=frozenset(item.curve for item in fallen.values()),
+            admin_keys=frozenset(item.signing for item in certified.values() if _is_admin(item)),
             digest=_digest((*self._certificates, *self._revocations)),
         )
 

@@ -1,0 +1,145 @@
+"""Files by their content: inputs and outputs of tasks, each kept once under its SHA-256.
+
+A name in here is a proof: a file appears under its hash only when all of its bytes are on disk and have been
+counted and hashed. What is cut off lies in `partial` and is taken up where it stopped.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from openclaw.config import FILE_BYTES_MAX
+from openclaw.errors import MeshError
+
+PIECE_BYTES = 1 << 20
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class WrongContent(MeshError):
+    """What came is not what was announced; it has been thrown away."""
+
+    kind = "wrong_content"
+
+
+class Writer:
+    """Takes a file in piece by piece, from `offset` on; `commit` makes it appear."""
+
+    def __init__(self, file: BinaryIO, partial: Path, target: Path, size: int) -> None:
+        self._file, self._partial, self._target, self._size = file, partial, target, size
+        self._hash = hashlib.sha256()
+        file.seek(0)
+        while piece := file.read(PIECE_BYTES):
+            self._hash.update(piece)
+        self.offset = file.tell()
+
+    def write(self, data: bytes) -> None:
+        if self.offset + len(data) > self._size:
+            self._partial.unlink(missing_ok=True)
+            raise WrongContent(f"more than the {self._size} bytes that were announced arrived")
+        self._file.write(data)
+        self._hash.update(data)
+        self.offset += len(data)
+
+    def commit(self) -> None:
+        """Raises WrongContent unless the bytes are the ones that the name promises."""
+        if self.offset != self._size or self._hash.hexdigest() != self._target.name:
+            self._partial.unlink(missing_ok=True)
+            raise WrongContent(f"{self.offset} bytes arrived that are not the file {self._target.name[:12]}…")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._target.parent.mkdir(mode=0o700, exist_ok=True)
+        self._partial.replace(self._target)
+
+
+class Files:
+    """A folder of files by content, private to its owner."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._partials = folder / "partial"
+        self._partials.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+
+    def path(self, sha256: str) -> Path:
+        """Where the file is, or would be."""
+        if not _SHA256.fullmatch(sha256):
+            raise MeshError(f"{sha256[:80]!r} is not the hash of a file", kind="usage")
+        return self._folder / sha256[:2] / sha256
+
+    def has(self, sha256: str) -> bool:
+        return self.path(sha256).is_file()
+
+    def open_read(self, sha256: str) -> BinaryIO:
+        return self.path(sha256).open("rb")
+
+    def put(self, source: Path) -> tuple[str, int]:
+        """Take a copy in. A source that changes meanwhile is taken as it was read: name and bytes agree."""
+        with source.open("rb") as file:
+            if not source.is_file():
+                raise OSError(errno.EINVAL, "is not a regular file", str(source))
+            return self._take_in(iter(lambda: file.read(PIECE_BYTES), b""))
+
+    def put_bytes(self, data: bytes) -> tuple[str, int]:
+        return self._take_in(iter((data,)))
+
+    @contextmanager
+    def writer(self, sha256: str, size: int) -> Iterator[Writer]:
+        """Take in a file that is known by hash and size. Two writers of one file do not meet: each has its own."""
+        if size > FILE_BYTES_MAX:
+            raise MeshError(f"a file of {size} bytes; at most {FILE_BYTES_MAX} are taken", kind="too_large")
+        target = self.path(sha256)
+        partial, file = self._claim(sha256)
+        with file:
+            if os.fstat(file.fileno()).st_size > size:
+                file.truncate(0)
+            yield Writer(file, partial, target, size)
+
+    def link_into(self, sha256: str, target: Path) -> None:
+        """Put a copy at `target` for a command to work on; what the command does to it stays its own."""
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(self.path(sha256), target)
+
+    def _claim(self, sha256: str) -> tuple[Path, BinaryIO]:
+        """What a former writer left behind, or, while another one is at it, a new file of our own."""
+        partial = self._partials / sha256
+        number = os.open(partial, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if partial.exists() and os.path.samestat(os.fstat(number), partial.stat()):
+                return partial, os.fdopen(number, "r+b")
+        except BlockingIOError:
+            pass
+        os.close(number)
+        number, name = tempfile.mkstemp(dir=self._partials)
+        return Path(name), os.fdopen(number, "r+b")
+
+    def _take_in(self, pieces: Iterator[bytes]) -> tuple[str, int]:
+        number, name = tempfile.mkstemp(dir=self._partials)
+        whole, size = hashlib.sha256(), 0
+        try:
+            with os.fdopen(number, "wb") as file:
+                for piece in pieces:
+                    size += len(piece)
+                    if size > FILE_BYTES_MAX:
+                        raise OSError(errno.EFBIG, f"is larger than {FILE_BYTES_MAX} bytes")
+                    whole.update(piece)
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            target = self.path(whole.hexdigest())
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            os.replace(name, target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return whole.hexdigest(), size

@@ -1,0 +1,36 @@
+"""One signature over many submissions, so that whoever relays or takes over a task cannot forge it.
+
+The owner signs the leaves of a whole batch, 16 bytes a task; a task travels with its batch and its place in it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+
+from openclaw.ids import TaskId
+from openclaw.records import Batch
+from openclaw.trust.certificates import MeshId
+from openclaw.trust.keys import Domain, NodeKeys, verify
+
+LEAF_BYTES = 16
+VERIFIED_MAX = 512
+
+
+def leaf(task: TaskId, needs: bytes, payload: bytes) -> bytes:
+    """What stands for one task in its batch. Each part goes in with its length, so none can run into the next."""
+    whole = blake2b(digest_size=LEAF_BYTES, person=b"leaf")
+    for part in (task.encode(), needs, payload):
+        whole.update(len(part).to_bytes(8, "big"))
+        whole.update(part)
+    return whole.digest()
+
+
+def sign_batch(keys: NodeKeys, mesh_id: MeshId, leaves: bytes) -> bytes:
+    return keys.sign(Domain.BATCH, mesh_id.encode() + leaves)
+
+
+@lru_cache(VERIFIED_MAX)
+def verify_batch(signing_public: bytes, mesh_id: MeshId, batch: Batch) -> bool:
+    """Whether the owner of this key signed these leaves. The tasks of one batch cost one verification."""
+    return verify(signing_public, Domain.BATCH, mesh_id.encode() + batch.leaves, batch.signature)
