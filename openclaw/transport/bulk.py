@@ -41,6 +41,7 @@ from openclaw.wire import Counters, Reason, Rejected
 BOUNDS = Bounds(BULK_CHUNK_BYTES + HEADER_BYTES_MAX, BULK_HIGH_WATER_MARK)
 DIAL_S = 2.0
 DIAL_BACK_S = 5.0
+CREDIT_AT_ONCE = BULK_CREDIT_CHUNKS // 2
 
 Sink = Callable[[bytes], Awaitable[None] | None]
 
@@ -153,7 +154,7 @@ class Bulk:
                 self._send(peer, Stop(pull_id))
 
     async def _consume(self, pull_id: int, arriving: _Arriving, ref: Ref, sink: Sink) -> int:
-        peer, at = arriving.peer, ref.offset
+        peer, at, owed = arriving.peer, ref.offset, 0
 
         def alive() -> None:
             self._send(peer, Credit(pull_id, 0))
@@ -177,7 +178,10 @@ class Bulk:
                     if written is not None:
                         await heed(written, alive)
                     at += len(data)
-                    self._send(peer, Credit(pull_id, 1))
+                    owed += 1
+                    if owed >= CREDIT_AT_ONCE:
+                        self._send(peer, Credit(pull_id, owed))
+                        owed = 0
 
     async def _reach(self, peer: NodeId) -> None:
         """Have a connection to `peer`, whichever side can make it."""

@@ -1,6 +1,6 @@
 """The serving half of bulk transfers: reads no further ahead than the puller's credit.
 
-Promises: a bounded number of pulls is served at once, each holds at most one chunk besides what is on its way,
+Promises: a bounded number of pulls is served at once, each holds at most one read of a few chunks,
 and each ends with its source closed: when its bytes end, when it is stopped, or when its puller falls silent.
 """
 
@@ -20,6 +20,7 @@ T = TypeVar("T")
 ALIVE_S = 5.0
 SILENCE_S = 15.0
 FULL_PIPE_S = 0.01
+CHUNKS_PER_READ = BULK_CREDIT_CHUNKS // 2
 
 
 class Source(Protocol):
@@ -69,13 +70,15 @@ class _Serving:
         self.credit = min(self.credit + chunks, BULK_CREDIT_CHUNKS)
         self.news.set()
 
-    async def take(self) -> None:
-        """Wait for credit to send one chunk; TimeoutError when the puller has fallen silent."""
+    async def take(self) -> int:
+        """Wait for credit and take what is worth one read; TimeoutError when the puller has fallen silent."""
         while self.credit <= 0:
             self.news.clear()
             async with asyncio.timeout(SILENCE_S):
                 await self.news.wait()
-        self.credit -= 1
+        chunks = min(self.credit, CHUNKS_PER_READ)
+        self.credit -= chunks
+        return chunks
 
 
 class Servings:
@@ -141,12 +144,16 @@ class Servings:
 
         try:
             while True:
-                await serving.take()
-                data = await heed(source.read(offset, BULK_CHUNK_BYTES), alive)
+                chunks = await serving.take()
+                data = await heed(source.read(offset, chunks * BULK_CHUNK_BYTES), alive)
                 if data is None:
                     await self._push(peer, End(pull.id, offset))
                     return
-                await self._push(peer, Chunk(pull.id, offset, data))
+                for start in range(0, len(data), BULK_CHUNK_BYTES):
+                    part = data[start : start + BULK_CHUNK_BYTES]
+                    await self._push(peer, Chunk(pull.id, offset + start, part))
+                    chunks -= 1
+                serving.credit += chunks
                 offset += len(data)
         except (TimeoutError, ConnectionError):
             return

@@ -161,9 +161,9 @@ def test_a_slow_reader_slows_its_source_and_cancelling_closes_it(tmp_path: Path)
                 got.append(len(data))
 
             pull = asyncio.create_task(a.bulk.pull(b.id, Ref("source", "endless"), slow))
-            for _ in range(3):
+            for _ in range(BULK_CREDIT_CHUNKS // 2):
                 taken.release()
-            in_credit = (3 + BULK_CREDIT_CHUNKS) * BULK_CHUNK_BYTES
+            in_credit = (BULK_CREDIT_CHUNKS // 2 + BULK_CREDIT_CHUNKS) * BULK_CHUNK_BYTES
             await until(lambda: stream.read_to >= in_credit)
             await asyncio.sleep(0.05)
             assert stream.read_to == in_credit
