@@ -11,11 +11,13 @@ import click
 
 from openclaw.cli.settings import state_folder
 from openclaw.client import Client
+from openclaw.errors import MeshError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _STATE_DIR = "openclaw.state_dir"
 _JSON = "json"  # the entry reads it to know in which form to report a failure
+COMPLETED_TASKS_MAX = 50
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -70,3 +72,24 @@ def state_dir() -> Path:
 
 def connect() -> Client:
     return Client(state_dir())
+
+
+def complete_node(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the mesh's nodes, for the shell; none where no node runs."""
+    try:
+        with Client(state_folder(ctx.meta.get(_STATE_DIR))) as client:
+            names = {str(node["name"]) for node in client.call("nodes", watch=False)["nodes"]}
+    except MeshError:
+        return []
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def complete_task(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Ids of this machine's latest tasks, for the shell."""
+    try:
+        with Client(state_folder(ctx.meta.get(_STATE_DIR))) as client:
+            frames = client.stream("tasks", all=False, state=None, limit=COMPLETED_TASKS_MAX)
+            ids = [str(frame["task"]["id"]) for frame in frames if "task" in frame]
+    except MeshError:
+        return []
+    return [task for task in ids if task.startswith(incomplete)]

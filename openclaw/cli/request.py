@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from openclaw.cli.common import duration
+from openclaw.cli.common import complete_node, duration
 from openclaw.client import Doc
 from openclaw.config import FILE_BYTES_MAX
 from openclaw.errors import MeshError
@@ -40,7 +40,7 @@ def variable(text: str) -> tuple[str, str]:
 
 
 _PLACE = (
-    click.option("--node", default="", metavar="NAME", help="Run it there and nowhere else."),
+    click.option("--node", default="", metavar="NAME", shell_complete=complete_node, help="Run it there only."),
     click.option("--label", "labels", type=pair, multiple=True, metavar="K=V", help="Only where it holds."),
     click.option("--skill", "skills", multiple=True, metavar="NAME", help="Only where this skill is."),
     click.option("--env", type=variable, multiple=True, metavar="NAME[=VALUE]", help="Set or pass on."),

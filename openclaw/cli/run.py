@@ -48,9 +48,13 @@ def run(argv: tuple[str, ...], shell: str | None, **options: Any) -> None:
     folder = state_dir()
     with Client(folder) as client:
         request = _request(folder, argv, shell, options)
-        if options["detach"]:
-            _detached(client, request, options)
-        _foreground(client, folder, request, options)
+        try:
+            if options["detach"]:
+                _detached(client, request, options)
+            _foreground(client, folder, request, options)
+        finally:
+            if "stdin" in request:  # still there if the node refused the task
+                Path(request["stdin"]).unlink(missing_ok=True)
 
 
 def _request(folder: Path, argv: tuple[str, ...], shell: str | None, options: dict[str, Any]) -> Doc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from openclaw.cli.common import connect, json_option, state_dir, state_dir_option
+from openclaw.cli.common import complete_task, connect, json_option, state_dir, state_dir_option
 from openclaw.cli.follow import STDERR, STDOUT, end
 from openclaw.cli.output import emit, facts, leave, note, ref, table, when, write_all
 from openclaw.client import Client, Doc
@@ -54,7 +54,7 @@ def task() -> None:
 
 
 @task.command()
-@click.argument("id")
+@click.argument("id", shell_complete=complete_task)
 @json_option
 @state_dir_option
 def show(id: str, as_json: bool) -> None:
@@ -94,7 +94,7 @@ def _state(document: Doc) -> str:
 
 
 @task.command()
-@click.argument("ids", nargs=-1, required=True)
+@click.argument("ids", nargs=-1, required=True, shell_complete=complete_task)
 @json_option
 @state_dir_option
 def wait(ids: tuple[str, ...], as_json: bool) -> None:
@@ -119,7 +119,7 @@ def _without_output(document: Doc) -> Doc:
 
 
 @task.command()
-@click.argument("id")
+@click.argument("id", shell_complete=complete_task)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
 @click.option("--offset", type=click.IntRange(0), default=0, metavar="N", help="Begin at this byte.")
 @click.option("--stderr", is_flag=True, help="Its standard error instead.")
@@ -142,7 +142,7 @@ def logs(id: str, follow: bool, offset: int, stderr: bool, as_json: bool) -> Non
 
 
 @task.command()
-@click.argument("ids", nargs=-1, required=True)
+@click.argument("ids", nargs=-1, required=True, shell_complete=complete_task)
 @json_option
 @state_dir_option
 def cancel(ids: tuple[str, ...], as_json: bool) -> None:

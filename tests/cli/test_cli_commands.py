@@ -69,6 +69,17 @@ def test_completion_completes(capfd, monkeypatch):
     assert capfd.readouterr().out.split() == ["plain,start", "plain,status", "plain,stop"]
 
 
+def test_names_and_ids_are_completed_from_the_node(node, ended, capfd, monkeypatch):
+    node.answer("nodes", {"ok": True, "nodes": [NODE, NODE | {"name": "laptop"}]})
+    node.answer("tasks", {"event": "task", "task": ended(id="aaaa-b7")}, {"ok": True})
+    monkeypatch.setenv("_OPENCLAW_COMPLETE", "bash_complete")
+    for words, found in (("openclaw run --node n", "plain,nas"), ("openclaw task show aa", "plain,aaaa-b7")):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        main([])
+        assert capfd.readouterr().out.split() == [found]
+
+
 def test_tasks(node, ended, capfd):
     rows = [ended(id="aaaa-b2"), ended(id="aaaa-b1", state="running", exit_code=None, argv=["x" * 200])]
     node.answer("tasks", *({"event": "task", "task": row} for row in rows), {"ok": True})

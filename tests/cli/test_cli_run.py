@@ -172,19 +172,26 @@ def test_two_files_of_one_name_are_refused(node):
     assert not node.requests
 
 
-def test_standard_input_travels_as_a_private_file(node, ended, tmp_path):
-    node.answers["run"] = lambda _: frames(ended())
+@pytest.mark.parametrize("refused", [False, True])
+def test_standard_input_travels_as_a_private_file_that_does_not_stay(node, ended, tmp_path, refused):
+    seen = []
+
+    def run(request):
+        path = Path(request["task"]["stdin"])
+        seen.append(
+            (path.parent, path.read_bytes(), path.stat().st_mode & 0o777, request["task"]["take_stdin"])
+        )
+        if refused:
+            yield {"ok": False, "error": {"type": "full", "message": "no room", "exit_code": 125}}
+        yield from frames(ended())
+
+    node.answers["run"] = run
     data = bytes(range(256)) * 1000
-    done = subprocess.run(
-        [sys.executable, "-m", "openclaw", "run", "--stdin", "--", "cat"], input=data, check=True
-    )
-    assert done.returncode == 0
-    task = node.asked("run")[0]["task"]
-    path = Path(task["stdin"])
-    assert task["take_stdin"] is True
-    assert path.parent == tmp_path / "files"
-    assert path.read_bytes() == data
-    assert path.stat().st_mode & 0o777 == 0o600
+    command = [sys.executable, "-m", "openclaw", "run", "--stdin", "--", "cat"]
+    done = subprocess.run(command, input=data, check=False)
+    assert done.returncode == (125 if refused else 0)
+    assert seen == [(tmp_path / "files", data, 0o600, True)]
+    assert not list((tmp_path / "files").iterdir())
 
 
 def started_run(*options):
