@@ -443,6 +443,15 @@ def test_once_is_lost_when_nobody_can_know() -> None:
     assert len(mesh.started_on(task)) == 1
 
 
+def test_once_beats_retries() -> None:
+    mesh = Mesh()
+    (task,) = mesh.submit(0, once=True, retries=3)
+    mesh.finish(code=1)
+    mesh.advance(10)
+    assert mesh.state(task) is State.FAILED
+    assert len(mesh.starts) == 1
+
+
 def test_once_is_placed_again_only_when_the_worker_swears_that_it_did_not_start() -> None:
     mesh = Mesh()
     mesh.lost = {m.Assign}
@@ -575,7 +584,7 @@ def test_without_a_leader_two_are_probed_and_the_work_goes_on() -> None:
     tasks = mesh.submit(0, 8)
     mesh.advance(0.5)
     assert mesh.starts == []
-    mesh.advance(5)
+    mesh.advance(1.0)
     assert {mesh.state(task) for task in tasks} == {R}
     probes = [send.to for _, send in mesh.sent if isinstance(send.message, m.Probe)]
     assert len(probes) < 100

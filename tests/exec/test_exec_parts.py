@@ -26,8 +26,10 @@ from openclaw.exec.schedule import Scheduler, Seat, Want
 from openclaw.exec.task import LEGAL, advance, begin, tell
 from openclaw.exec.worker import Worker
 from openclaw.ids import Epoch, NodeId, TaskId, Token
+from openclaw.messages import Holding
 from openclaw.records import (
     FINAL,
+    Attempt,
     Batch,
     Exit,
     Kind,
@@ -38,6 +40,7 @@ from openclaw.records import (
     Restored,
     SkillRow,
     State,
+    Table,
 )
 
 ME = node_id(0)
@@ -307,6 +310,13 @@ def test_an_urgent_class_is_emptied_first() -> None:
     assert (sum(high.places.values()), sum(low.places.values())) == (3, 1)
 
 
+def test_classes_with_other_needs_share_the_same_count() -> None:
+    seats = [Seat(node_id(i), "b", 4) for i in range(2)]
+    wants = [want(2, row=i, needs=Needs(labels=(("n", str(i)),)), job=str(i)) for i in range(4)]
+    assert place(wants, seats) == 8
+    assert [seat.load for seat in seats] == [4, 4]
+
+
 def test_ties_are_broken_by_lot() -> None:
     firsts = set()
     for seed in range(40):
@@ -436,6 +446,25 @@ def test_nothing_starts_before_the_executor_has_spoken() -> None:
     worker = working(executor=False)
     assert runs(worker, assign()) == []
     assert runs(worker, e.ExecutorUp(())) == [token()]
+
+
+def test_an_attempt_that_nobody_knows_is_told_until_its_owner_has_noted_it() -> None:
+    row = Attempt(TASK, token(), ME)
+    worker = Worker(ME, "b", Settings(), Random(1), Restored(attempts=(row,)))
+
+    def told(now: float) -> list[Holding]:
+        effects = worker.handle(e.Tick(), now)
+        have = [effect.message for effect in effects if isinstance(effect, e.Send)]
+        return [item[2] for message in have if isinstance(message, m.Have) for item in message.items]
+
+    worker.handle(e.ExecutorUp(()), 0.0)
+    assert told(0.0) == [Holding.MAYBE_STARTED]
+    again = worker.next_deadline()
+    assert again is not None
+    assert told(again) == [Holding.MAYBE_STARTED]
+    effects = worker.handle(e.Received(m.OutcomesStored(((TASK, token()),)), ME), again)
+    assert e.Store(Table.ATTEMPTS, TASK, None) in effects
+    assert told(again + 100) == []
 
 
 def test_what_starts_is_stored_first() -> None:
