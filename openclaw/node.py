@@ -34,6 +34,8 @@ from openclaw.effects import (
     Resumed,
     Rng,
     Send,
+    StopAsked,
+    Stopped,
     Submitted,
     Tick,
 )
@@ -79,6 +81,7 @@ class Node:
         )
         self._by_message = self._message_routes()
         self._by_event = self._event_routes()
+        self._stop: StopAsked | None = None
         self._due: float | None = None
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -106,14 +109,25 @@ class Node:
 
     def _step(self, queue: deque[Event | Note], effects: list[Effect], now: float) -> None:
         event = queue.popleft()
+        if isinstance(event, StopAsked):
+            self._stop = event
         for machine in self._route(event, now):
             for effect in machine.handle(event, now):
-                if isinstance(effect, Send) and effect.to == self.me:
-                    queue.append(Received(effect.message, self.me))
-                    continue
-                effects.append(effect)
-                if isinstance(effect, NOTES):
-                    queue.append(effect)
+                match effect:
+                    case Send(to, message) if to == self.me:
+                        queue.append(Received(message, self.me))
+                    case Stopped():
+                        effects += self._goodbye(now)
+                        effects.append(effect)
+                    case _:
+                        effects.append(effect)
+                        if isinstance(effect, NOTES):
+                            queue.append(effect)
+
+    def _goodbye(self, now: float) -> list[Effect]:
+        """Peers hear that we leave only when nothing runs here any more: what they hear of restarts our tasks."""
+        assert self._stop is not None
+        return self.membership.handle(self._stop, now)
 
     def _route(self, event: Event | Note, now: float) -> tuple[Machine, ...]:
         match event:
@@ -154,6 +168,7 @@ class Node:
             CancelAsked: (self.owner,),
             Fetched: (self.owner,),
             DrainAsked: (self.worker,),
+            StopAsked: (self.election, self.leader, self.owner, self.worker),
             ExecutorUp: (self.worker,),
             ExecutorDown: (self.worker,),
             ProcessStarted: (self.worker,),

@@ -15,6 +15,7 @@ import random
 import secrets
 import signal
 import time
+from logging.handlers import RotatingFileHandler
 
 import msgspec
 import zmq
@@ -34,7 +35,6 @@ from openclaw.effects import (
     Started,
     StopAsked,
 )
-from openclaw.errors import Junk
 from openclaw.executor.link import ExecutorLink
 from openclaw.executor.paths import socket_path
 from openclaw.files import Files
@@ -110,7 +110,9 @@ class App:
         self._sockets: zmq.Context[SyncSocket] = zmq.Context()
         raise_limits(self._sockets)
         self._stack.callback(self._sockets.destroy, linger=0)
-        mesh = await open_mesh(options, identity.keys, store, self._sockets)
+        mesh = await open_mesh(
+            options, identity.keys, store, self._sockets, self._wall_offset_s + platform.boot_clock_s()
+        )
         boot = "".join(secrets.choice(BASE32) for _ in range(BOOT_CHARS))
         restored = store.restored()
         seed = secrets.randbits(64)
@@ -226,7 +228,10 @@ class App:
     def _start_log(self) -> None:
         """`node.log` in the state folder, rotated; secrets never reach it."""
         handler = RotatingFileHandler(
-            self._options.state_dir / LOG_NAME, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES, encoding="utf-8"
+            self._options.state_dir / LOG_NAME,
+            maxBytes=LOG_BYTES_MAX,
+            backupCount=LOG_FILES,
+            encoding="utf-8",
         )
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
@@ -309,7 +314,7 @@ class App:
             loop.add_signal_handler(number, lambda: self.stop(False, None, False))
         await self._core
         if self._left:
-            self.context.mesh.forget()
+            await self.peers.leave()
         return 0
 
     def _stopped(self, keep: bool) -> None:

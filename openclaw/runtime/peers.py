@@ -28,6 +28,7 @@ INTRODUCE_S = 5.0
 INTRODUCING_MAX = 16
 ADDRESSES_MAX = 16
 SYNC_RECORDS_MAX = 200
+GOODBYE_S = 0.3
 
 
 class Peers:
@@ -133,6 +134,14 @@ class Peers:
         for node in self._context.node.membership.alive():
             if node not in (self._context.me, but):
                 self._context.send(node, RosterSync(tuple(news)))
+
+    async def leave(self) -> None:
+        """Give up the membership for good, and tell whoever is there."""
+        paper = self._context.mesh.revoke(self._context.me)
+        for node in self._context.node.membership.alive():
+            if node != self._context.me:
+                self._context.send(node, RosterSync((paper,)))
+        await asyncio.sleep(GOODBYE_S)
 
     def _tell_core(self) -> None:
         roster = self._context.mesh.roster

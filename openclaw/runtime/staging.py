@@ -39,7 +39,7 @@ class Staging:
             if payload.inputs or payload.stdin is not None:
                 self._stage_later(effect, payload)
             else:
-                ready.append(self._spec(effect, payload, None))
+                ready.append(self._spec(effect, payload))
         if ready:
             self._context.link.run_many(ready)
 
@@ -94,21 +94,9 @@ class Staging:
             await self._pulls.whole(owner, FILE, file.sha256, writer.offset, writer.write)
             writer.commit()
 
-    def _spec(self, effect: Run, payload: Payload, stdin: Path | None) -> RunSpec:
-        context = self._context
-        return RunSpec(
-            task=effect.task,
-            token=effect.token,
-            argv=payload.argv,
-            env=payload.env,
-            cwd=payload.cwd,
-            stdin_path=stdin,
-            timeout_s=payload.timeout_s,
-            grace_s=context.settings.kill_grace_s,
-            outputs=payload.outputs,
-            owner=context.name_of(effect.owner),
-            epoch=effect.epoch.term,
-        )
+    def _spec(self, effect: Run, payload: Payload, stdin: Path | None = None) -> RunSpec:
+        stdin_path = "" if stdin is None else str(stdin)
+        return RunSpec(effect.task, effect.token, payload, effect.owner, effect.epoch, stdin_path)
 
     def _post_exit(self, task: TaskId, token: Token, exit: Exit) -> None:
         now = self._context.wall()

@@ -1,0 +1,111 @@
+"""The mesh of a node that starts: the one it has, the one that a token lets it into, or a new one.
+
+A joiner asks every intro port that it can learn of (the token's hints, mDNS, Tailscale's seeds) until an admin lets
+it in or refuses; a member that is no admin names those that are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import zmq
+
+from openclaw.cli.options import StartOptions
+from openclaw.config import INTRO_OFFSET
+from openclaw.discovery.discovery import browse
+from openclaw.errors import BadToken, Junk, Unavailable
+from openclaw.store import Store
+from openclaw.transport import intro
+from openclaw.transport.poller import SyncSocket
+from openclaw.trust.intro import Elsewhere, Joining
+from openclaw.trust.invites import Token, parse_token
+from openclaw.trust.keys import NodeKeys
+from openclaw.trust.mesh import TAG_CHARS, Mesh, create_mesh, join_mesh, needs_join
+
+ASK_S = 4.0
+BROWSE_S = 3.0
+JOIN_S = 30.0
+ROUND_S = 1.0
+
+
+async def open_mesh(
+    options: StartOptions, keys: NodeKeys, store: Store, sockets: zmq.Context[SyncSocket], now_wall: float
+) -> Mesh:
+    """The mesh that this node belongs to from now on. Raises BadToken, BadState or Unavailable."""
+    mesh = Mesh.load(store, keys)
+    if options.join is None:
+        return mesh or create_mesh(store, keys, options.name, options.name, now_wall)
+    token = parse_token(options.join, now_wall)
+    if not needs_join(mesh, token, sum(1 for _ in store.tasks(limit=1))):
+        assert mesh is not None
+        return mesh
+    papers = await _Joiner(options, Joining(token, keys, options.name), token, sockets).join()
+    return join_mesh(store, keys, token, papers)
+
+
+class _Joiner:
+    """Asks around until somebody decides."""
+
+    def __init__(
+        self, options: StartOptions, joining: Joining, token: Token, sockets: zmq.Context[SyncSocket]
+    ) -> None:
+        self._options, self._joining, self._token, self._sockets = options, joining, token, sockets
+        self._answers: dict[str, str] = {}
+
+    async def join(self) -> tuple[bytes, ...]:
+        """The papers that make us a member."""
+        try:
+            async with asyncio.timeout(JOIN_S):
+                while True:
+                    papers = await self._round(await self._addresses())
+                    if papers is not None:
+                        return papers
+                    await asyncio.sleep(ROUND_S)
+        except TimeoutError:
+            tried = "; ".join(f"{address}: {what}" for address, what in self._answers.items())
+            raise Unavailable(
+                f"no admin of the mesh {self._token.name!r} could be reached within {JOIN_S:g} s "
+                f"({tried or 'no address is known'}). Is its node up, and TCP {self._options.port}–"
+                f"{self._options.port + 2} open there? Name one with --seed HOST:PORT",
+                kind="unreachable",
+            ) from None
+
+    async def _addresses(self) -> list[str]:
+        found = list(self._token.hints)
+        for seed in self._options.seeds:
+            host, _, port = seed.rpartition(":")
+            found.append(f"{host}:{int(port) + INTRO_OFFSET}")
+        if self._options.mdns and not found:
+            for hint in await browse(BROWSE_S, self._token.mesh_id[:TAG_CHARS]):
+                found += [f"{address.rpartition(':')[0]}:{hint.intro_port}" for address in hint.addresses]
+        return list(dict.fromkeys(found))
+
+    async def _round(self, addresses: list[str]) -> tuple[bytes, ...] | None:
+        """One question to each address, and to those that they name. A refusal by an admin is the end of it."""
+        queue, asked = deque(addresses), set[str]()
+        while queue:
+            address = queue.popleft()
+            if address in asked:
+                continue
+            asked.add(address)
+            try:
+                answer = await intro.ask(
+                    self._sockets, address, self._joining.gate.curve_public, self._joining.keys,
+                    self._joining.question(), ASK_S,
+                )  # fmt: skip
+                result = self._joining.read(answer)
+            except BadToken:
+                raise
+            except ConnectionRefusedError:
+                self._answers[address] = "nobody listens there"
+            except (TimeoutError, OSError):
+                self._answers[address] = "no answer"
+            except Junk as error:
+                self._answers[address] = f"a strange answer ({error})"
+            else:
+                if not isinstance(result, Elsewhere):
+                    return result
+                self._answers[address] = "is no admin"
+                queue.extendleft(result.addresses)
+        return None
