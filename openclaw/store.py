@@ -199,6 +199,11 @@ class Store:
         with self._reading() as txn:
             return {key.decode(): value for key, value in self._cursor(txn, table)}
 
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+        with self._reading() as txn:
+            return int(txn.stat(self._tables[table])["entries"])
+
     def put_rows(self, rows: Mapping[tuple[str, str], bytes | None]) -> None:
         def put(txn: lmdb.Transaction) -> None:
             for (table, key), value in rows.items():

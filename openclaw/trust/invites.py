@@ -64,8 +64,11 @@ class Token(Record, frozen=True):
         return invite
 
 
-def parse_token(text: str, now_wall: float) -> Token:
-    """The token that somebody pasted; line breaks and blanks do not matter. Raises BadToken."""
+def parse_token(text: str, now_wall: float, mesh_id: MeshId | None = None) -> Token:
+    """The token that somebody pasted; line breaks and blanks do not matter. Raises BadToken.
+
+    Who is in the mesh `mesh_id` already does not need it, so there an old token of that mesh does no harm.
+    """
     compact = "".join(text.split())
     if _FUTURE.match(compact):
         raise BadToken("this invite token was made by a newer version. Upgrade this machine's installation")
@@ -75,7 +78,7 @@ def parse_token(text: str, now_wall: float) -> Token:
         raise _garbled(f"it has {len(compact)} characters")
     token = _decode(compact.removeprefix(PREFIX))
     terms = token.terms()
-    if terms.expires <= now_wall:
+    if terms.expires <= now_wall and token.mesh_id != mesh_id:
         raise expired(now_wall - terms.expires)
     return token
 

@@ -6,14 +6,14 @@ told another about the roster survives its own death. An admin's answers on the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import msgpack
 
 from openclaw.errors import BadState, BadToken, Junk, Unavailable
 from openclaw.ids import NodeId
-from openclaw.records import Name, Record
+from openclaw.records import Name, Record, Table
 from openclaw.trust.admission import Admission
 from openclaw.trust.certificates import (
     KEEPS_MAX,
@@ -45,6 +45,8 @@ class Rows(Protocol):
     def rows(self, table: str) -> dict[str, bytes]: ...
 
     def put_rows(self, rows: Mapping[tuple[str, str], bytes | None]) -> None: ...
+
+    def count(self, table: str) -> int: ...
 
 
 class MeshRow(Record, frozen=True):
@@ -84,10 +86,50 @@ class Mesh:
         mesh._refuse_unless_member()
         return mesh
 
+    @classmethod
+    def create(cls, store: Rows, keys: NodeKeys, name: str, now_wall: float) -> Mesh:
+        """A new mesh, called after the node that is its root's keeper and first admin."""
+        seed = new_seed()
+        root = Signer.from_seed(seed)
+        curve = raw_curve_key(keys.curve_public)
+        request = Request(mesh_id_of(root.public), keys.signing_public, curve, name)
+        certificate = Certificate(
+            seal(keys.signer, request), tuple(sorted(Capability)), now_wall, root.public
+        )
+        row = MeshRow(name, root.public, new_seed(), seed)
+        return cls._found(store, keys, row, (seal(root, certificate),))
+
+    @classmethod
+    def adopt(cls, store: Rows, keys: NodeKeys, token: Token, papers: Sequence[bytes]) -> Mesh:
+        """A member by the papers that `Joining.read` has checked; what was here of another mesh goes."""
+        return cls._found(store, keys, MeshRow(token.name, token.root_public, token.gate_secret), papers)
+
+    @classmethod
+    def _found(cls, store: Rows, keys: NodeKeys, row: MeshRow, papers: Sequence[bytes]) -> Mesh:
+        """All rows of the mesh in one transaction, in place of whatever mesh was there."""
+        rows: dict[tuple[str, str], bytes | None] = {
+            (table, key): None for table in (MESH, ROSTER) for key in store.rows(table)
+        }
+        rows[MESH, IDENTITY] = msgpack.encode(row)
+        store.put_rows(rows | _rows_of(papers))
+        mesh = cls.load(store, keys)
+        assert mesh is not None
+        return mesh
+
     @property
     def tag(self) -> str:
-        """How this mesh is told from others on the LAN. No secret."""
-        return self.mesh_id[:TAG_CHARS]
+        return mesh_tag(self.mesh_id)
+
+    def check_replaceable(self) -> None:
+        """Raises BadToken where joining another mesh would throw away one that somebody uses."""
+        others, tasks = len(self.roster.members()) - 1, self._store.count(Table.TASKS)
+        if others or tasks:
+            raise BadToken(
+                f"this node already belongs to the mesh {self.name!r}, with {others} other nodes and {tasks} tasks, "
+                "and the token is for another. For a second node on this machine: openclaw --state-dir DIR node "
+                "start --port 0 --join TOKEN; to leave the old mesh: openclaw node leave",
+                kind="other_mesh",
+            )
 
     # --- the roster ------------------------------------------------------------------------------
 
@@ -95,7 +137,7 @@ class Mesh:
         """Take in a paper that somebody showed us: whether it was news. Raises Junk on a bad one."""
         if not self.roster.add(paper):
             return False
-        self._store.put_rows({(ROSTER, paper_hash(paper).hex()): paper})
+        self._store.put_rows(_rows_of((paper,)))
         return True
 
     def known_addresses(self) -> dict[NodeId, tuple[str, ...]]:
@@ -181,7 +223,7 @@ class Mesh:
     def _news(self, papers: Sequence[bytes]) -> tuple[bytes, ...]:
         news = self.roster.add_all(papers)
         if news:
-            self._store.put_rows({(ROSTER, paper_hash(paper).hex()): paper for paper in news})
+            self._store.put_rows(_rows_of(news))
         return news
 
     def _own_papers(self) -> tuple[bytes, ...]:
@@ -219,51 +261,10 @@ class Mesh:
             )
 
 
-def create_mesh(store: Rows, keys: NodeKeys, name: str, node_name: str, now_wall: float) -> Mesh:
-    """A new mesh whose root, and first admin, is this node."""
-    seed = new_seed()
-    root = Signer.from_seed(seed)
-    row = MeshRow(name, root.public, new_seed(), seed)
-    request = Request(
-        mesh_id_of(root.public), keys.signing_public, raw_curve_key(keys.curve_public), node_name
-    )
-    certificate = Certificate(seal(keys.signer, request), tuple(sorted(Capability)), now_wall, root.public)
-    return _found(store, keys, row, (seal(root, certificate),))
+def mesh_tag(mesh_id: MeshId) -> str:
+    """How a mesh is told from others on the LAN. No secret."""
+    return mesh_id[:TAG_CHARS]
 
 
-def join_mesh(store: Rows, keys: NodeKeys, token: Token, papers: Sequence[bytes]) -> Mesh:
-    """Become a member by the papers that `Joining.read` has checked; what was here of another mesh goes."""
-    return _found(store, keys, MeshRow(token.name, token.root_public, token.gate_secret), papers)
-
-
-def needs_join(mesh: Mesh | None, token: Token, tasks: int) -> bool:
-    """Whether the token must be used at all: not in a folder of its own mesh.
-
-    Raises BadToken where joining would throw away a mesh that somebody uses.
-    """
-    if mesh is None:
-        return True
-    if mesh.mesh_id == token.mesh_id:
-        return False
-    others = len(mesh.roster.members()) - 1
-    if others or tasks:
-        raise BadToken(
-            f"this node already belongs to the mesh {mesh.name!r} (with {others} other nodes and {tasks} tasks), and "
-            f"the token is for {token.name!r}. For a second node on this machine: "
-            "openclaw --state-dir DIR node start --port 0 --join TOKEN; to leave the old mesh: openclaw node leave",
-            kind="other_mesh",
-        )
-    return True
-
-
-def _found(store: Rows, keys: NodeKeys, row: MeshRow, papers: Sequence[bytes]) -> Mesh:
-    """All rows of the mesh in one transaction, in place of whatever mesh was there."""
-    rows: dict[tuple[str, str], bytes | None] = {
-        (table, key): None for table in (MESH, ROSTER) for key in store.rows(table)
-    }
-    rows[MESH, IDENTITY] = msgpack.encode(row)
-    rows |= {(ROSTER, paper_hash(paper).hex()): paper for paper in papers}
-    store.put_rows(rows)
-    mesh = Mesh.load(store, keys)
-    assert mesh is not None
-    return mesh
+def _rows_of(papers: Iterable[bytes]) -> dict[tuple[str, str], bytes | None]:
+    return {(ROSTER, paper_hash(paper).hex()): paper for paper in papers}
