@@ -21,7 +21,7 @@ from openclaw.transport.poller import SyncSocket
 from openclaw.trust.intro import Elsewhere, Joining
 from openclaw.trust.invites import Token, parse_token
 from openclaw.trust.keys import NodeKeys
-from openclaw.trust.mesh import TAG_CHARS, Mesh, create_mesh, join_mesh, needs_join
+from openclaw.trust.mesh import Mesh, mesh_tag
 
 ASK_S = 4.0
 BROWSE_S = 3.0
@@ -35,13 +35,14 @@ async def open_mesh(
     """The mesh that this node belongs to from now on. Raises BadToken, BadState or Unavailable."""
     mesh = Mesh.load(store, keys)
     if options.join is None:
-        return mesh or create_mesh(store, keys, options.name, options.name, now_wall)
+        return mesh or Mesh.create(store, keys, options.name, now_wall)
     token = parse_token(options.join, now_wall)
-    if not needs_join(mesh, token, sum(1 for _ in store.tasks(limit=1))):
-        assert mesh is not None
-        return mesh
+    if mesh is not None:
+        if mesh.mesh_id == token.mesh_id:
+            return mesh
+        mesh.check_replaceable()
     papers = await _Joiner(options, Joining(token, keys, options.name), token, sockets).join()
-    return join_mesh(store, keys, token, papers)
+    return Mesh.adopt(store, keys, token, papers)
 
 
 class _Joiner:
@@ -77,7 +78,7 @@ class _Joiner:
             host, _, port = seed.rpartition(":")
             found.append(f"{host}:{int(port) + INTRO_OFFSET}")
         if self._options.mdns and not found:
-            for hint in await browse(BROWSE_S, self._token.mesh_id[:TAG_CHARS]):
+            for hint in await browse(BROWSE_S, mesh_tag(self._token.mesh_id)):
                 found += [f"{address.rpartition(':')[0]}:{hint.intro_port}" for address in hint.addresses]
         return list(dict.fromkeys(found))
 
