@@ -157,7 +157,10 @@ class Loop:
         return epoch.node
 
     def best(self, term: int) -> NodeId:
-        return order(term, self.alive(), lambda _: Tier.MAINS)[0]
+        return self.best_first(term, self.alive())[0]
+
+    def best_first(self, term: int, nodes: Iterable[NodeId]) -> list[NodeId]:
+        return order(term, nodes, lambda _: Tier.MAINS)
 
     def took_office(self) -> list[Epoch]:
         """Every epoch that a node began to lead under, in order."""
