@@ -170,7 +170,7 @@ def test_a_slow_reader_slows_its_source_and_cancelling_closes_it(tmp_path: Path)
             pull.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await pull
-            await until(lambda: stream.closed and b.bulk.serving == 0)
+            await until(lambda: stream.closed and b.bulk.serving == 0, 5)  # silence would take longer
 
     asyncio.run(scene())
 

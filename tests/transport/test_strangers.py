@@ -15,7 +15,7 @@ import pytest
 import zmq
 from mesh_helpers import Book, Keys, Node, running, until
 
-from openclaw.config import MESSAGE_BYTES_MAX
+from openclaw.config import MESSAGE_BYTES_MAX, SOCKETS_MAX
 from openclaw.transport.sockets import Bounds, Domain, dealer, router
 from openclaw.wire import Reason
 
@@ -254,3 +254,16 @@ def test_hundreds_of_idle_connections_do_not_stop_members_even_without_descripto
         for one in idle:
             one.close()
         assert child.returncode == 0
+
+
+def test_limits_are_raised_as_far_as_the_hard_one() -> None:
+    story = """
+import resource, zmq
+from openclaw.transport.sockets import raise_limits
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500))
+with zmq.Context() as context:
+    raise_limits(context)
+    print(resource.getrlimit(resource.RLIMIT_NOFILE), context.get(zmq.MAX_SOCKETS))
+"""
+    child = subprocess.run([sys.executable, "-c", story], capture_output=True, text=True, check=True)
+    assert child.stdout == f"(500, 500) {SOCKETS_MAX}\n"
