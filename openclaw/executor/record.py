@@ -41,15 +41,33 @@ def append(fd: int, row: StartRow | ExitRow) -> None:
 
 def read(folder: str) -> tuple[StartRow | None, ExitRow | None]:
     """What is written down about a run; raises FileNotFoundError if it never got as far as a record."""
-    with open(folder + "/record", "rb") as file:
-        data = file.read(RECORD_BYTES_MAX)
-    rows: list[list[Any]] = []
-    unpacker = msgpack.Unpacker(max_buffer_size=RECORD_BYTES_MAX, use_list=True)
-    unpacker.feed(data)
-    try:
-        rows.extend(row for row in unpacker if isinstance(row, list))
-    except (ValueError, msgpack.UnpackException):  # torn by a crash: what came before it stands
-        pass
+    rows, _ = _rows(folder)
     start = next((StartRow(*row) for row in rows if len(row) == len(StartRow._fields)), None)
     ended = next((ExitRow(*row) for row in rows if len(row) == len(ExitRow._fields)), None)
     return start, ended
+
+
+def reopen(folder: str) -> int:
+    """A record that a lost executor left, ready to append to: what it wrote in part is taken back."""
+    _, whole_bytes = _rows(folder)
+    fd = os.open(folder + "/record", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    os.ftruncate(fd, whole_bytes)
+    return fd
+
+
+def _rows(folder: str) -> tuple[list[list[Any]], int]:
+    """The rows that were written whole, and how many bytes they are."""
+    unpacker = msgpack.Unpacker(max_buffer_size=RECORD_BYTES_MAX)
+    with open(folder + "/record", "rb") as file:
+        unpacker.feed(file.read(RECORD_BYTES_MAX))
+    rows: list[list[Any]] = []
+    whole_bytes = 0
+    try:
+        for row in unpacker:
+            if not isinstance(row, list):
+                break
+            rows.append(row)
+            whole_bytes = unpacker.tell()
+    except (ValueError, msgpack.UnpackException):
+        pass  # torn by a crash: what came before it stands
+    return rows, whole_bytes

@@ -86,7 +86,7 @@ def _write_end(folder: str, error: str, limits: Limits) -> None:
         stdout_head=head if stdout_cut else 0,
         stderr_head=head if stderr_cut else 0,
     )
-    fd = os.open(folder + "/record", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    fd = record.reopen(folder)
     try:
         record.append(fd, row)
     finally:
