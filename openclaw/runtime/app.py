@@ -110,7 +110,7 @@ class App:
         self._sockets: zmq.Context[SyncSocket] = zmq.Context()
         raise_limits(self._sockets)
         self._stack.callback(self._sockets.destroy, linger=0)
-        mesh = await open_mesh(
+        mesh, self._met = await open_mesh(
             options, identity.keys, store, self._sockets, self._wall_offset_s + platform.boot_clock_s()
         )
         boot = "".join(secrets.choice(BASE32) for _ in range(BOOT_CHARS))
@@ -198,6 +198,7 @@ class App:
         self._meta = self._first_meta()
         context.post(Started(self._meta, self._wall_offset_s))
         self.peers.start()
+        self.peers.introduce(self._met)
         self._stack.push_async_callback(self.peers.close)
         self._core = asyncio.create_task(self._loop.run())
         self._stack.push_async_callback(self._end_core)

@@ -31,18 +31,22 @@ ROUND_S = 1.0
 
 async def open_mesh(
     options: StartOptions, keys: NodeKeys, store: Store, sockets: zmq.Context[SyncSocket], now_wall: float
-) -> Mesh:
-    """The mesh that this node belongs to from now on. Raises BadToken, BadState or Unavailable."""
+) -> tuple[Mesh, tuple[str, ...]]:
+    """The mesh that this node belongs to from now on, and intro ports where it may meet others.
+
+    Raises BadToken, BadState or Unavailable.
+    """
     mesh = Mesh.load(store, keys)
     if options.join is None:
-        return mesh or Mesh.create(store, keys, options.name, now_wall)
+        return mesh or Mesh.create(store, keys, options.name, now_wall), ()
     token = parse_token(options.join, now_wall)
     if mesh is not None:
         if mesh.mesh_id == token.mesh_id:
-            return mesh
+            return mesh, token.hints
         mesh.check_replaceable()
-    papers = await _Joiner(options, Joining(token, keys, options.name), token, sockets).join()
-    return Mesh.adopt(store, keys, token, papers)
+    joiner = _Joiner(options, Joining(token, keys, options.name), token, sockets)
+    papers = await joiner.join()
+    return Mesh.adopt(store, keys, token, papers), joiner.met
 
 
 class _Joiner:
@@ -53,6 +57,7 @@ class _Joiner:
     ) -> None:
         self._options, self._joining, self._token, self._sockets = options, joining, token, sockets
         self._answers: dict[str, str] = {}
+        self.met: tuple[str, ...] = ()  # whoever let us in
 
     async def join(self) -> tuple[bytes, ...]:
         """The papers that make us a member."""
@@ -106,6 +111,7 @@ class _Joiner:
                 self._answers[address] = f"a strange answer ({error})"
             else:
                 if not isinstance(result, Elsewhere):
+                    self.met = (address,)
                     return result
                 self._answers[address] = "is no admin"
                 queue.extendleft(result.addresses)

@@ -8,7 +8,7 @@ before it is passed on, and is passed on to every live member at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import zmq
 
@@ -69,7 +69,7 @@ class Peers:
                 return
         for address in found.addresses:
             host = address.rpartition(":")[0]
-            self._introduce(f"{host}:{found.intro_port}", address)
+            self._introduce(f"{host}:{found.intro_port}", (address,))
 
     def meta_learned(self, node: NodeId, meta: Meta) -> None:
         """What a member publishes of itself is better than any hint."""
@@ -151,18 +151,26 @@ class Peers:
 
     def answer_intro(self, question: bytes, _ip: str) -> bytes | None:
         """Serves the intro port: lets a machine in, or exchanges certificates with a member."""
-        before = self._context.mesh.roster.digest()
         answer, news = self._context.mesh.answer_intro(
-            question, self._context.wall(), self._admin_addresses()
+            question, self._context.wall(), self._admin_addresses(), self._own_addresses()
         )
-        if self._context.mesh.roster.digest() != before:
+        if news:
             self._tell_core()
             for node in self._context.node.membership.alive():
                 if node != self._context.me:
                     self._context.send(node, RosterSync(news))
         return answer
 
-    def _introduce(self, address: str, mesh_address: str) -> None:
+    def introduce(self, addresses: Iterable[str]) -> None:
+        """Meet whoever answers at these intro ports: those of the token that let us in."""
+        for address in addresses:
+            self._introduce(address, ())
+
+    def _own_addresses(self) -> tuple[str, ...]:
+        meta = self._context.node.membership.meta_of(self._context.me)
+        return meta.addresses if meta is not None else ()
+
+    def _introduce(self, address: str, mesh_address: tuple[str, ...]) -> None:
         now = self._context.now()
         if now - self._introduced_at.get(address, -INTRODUCE_EVERY_S) < INTRODUCE_EVERY_S:
             return
@@ -173,7 +181,7 @@ class Peers:
         self._introducing.add(task)
         task.add_done_callback(self._introducing.discard)
 
-    async def _introduction(self, address: str, mesh_address: str) -> None:
+    async def _introduction(self, address: str, mesh_address: tuple[str, ...]) -> None:
         mesh = self._context.mesh
         try:
             answer = await intro.ask(
@@ -184,12 +192,13 @@ class Peers:
                 mesh.introduction(),
                 INTRODUCE_S,
             )
-            node, papers = mesh.read_introduction(answer)
+            node, papers, addresses = mesh.read_introduction(answer)
         except (OSError, TimeoutError, Junk, MeshError):
             return
         self.learn(papers)
         if node != self._context.me and mesh.roster.allows(node):
-            self._set_addresses(node, (*self._addresses.get(node, ()), mesh_address))
+            known = self._addresses.get(node, ())
+            self._set_addresses(node, (*known, *mesh_address, *addresses))
             self._context.post(PeerFound(node))
 
     # --- invites ---------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from openclaw.trust.roster import Roster
 
 Paper = Annotated[bytes, Bound(max_length=PAPER_BYTES_MAX)]
 Papers = Annotated[tuple[Paper, ...], Bound(max_length=64)]
-PAPERS_BYTES_MAX = INTRO_BYTES_MAX - 512
+Addresses = Annotated[tuple[Name, ...], Bound(max_length=16)]
+PAPERS_BYTES_MAX = INTRO_BYTES_MAX - 2048  # leaves room for the addresses
 
 
 class _Frame(Struct, frozen=True, array_like=True, tag_field="type", tag=str.lower):
@@ -64,10 +65,11 @@ class Introduce(_Frame, frozen=True):
 
 
 class Introduced(_Frame, frozen=True):
-    """So am I: mine."""
+    """So am I: mine, and where my mesh port may be reached."""
 
     node: Id
     papers: Papers
+    addresses: Addresses = ()
 
 
 Frame = Join | Joined | Refused | Elsewhere | Introduce | Introduced

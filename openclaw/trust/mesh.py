@@ -191,7 +191,11 @@ class Mesh:
     # --- the intro port --------------------------------------------------------------------------
 
     def answer_intro(
-        self, question: bytes, now_wall: float, admin_addresses: Sequence[str]
+        self,
+        question: bytes,
+        now_wall: float,
+        admin_addresses: Sequence[str] = (),
+        own_addresses: Sequence[str] = (),
     ) -> tuple[bytes | None, tuple[bytes, ...]]:
         """The answer to a question on the intro port, if any, and the papers that were news in it."""
         try:
@@ -205,7 +209,9 @@ class Mesh:
                 answer, papers = Admission(self.roster, self._keys.signer, self._root).answer(frame, now_wall)
                 return encode(answer), self._news(papers)
             case Introduce(_, papers):
-                return encode(Introduced(self._keys.node_id, self._own_papers())), self._news(papers)
+                news = self._news(papers)
+                own = tuple(own_addresses[:HINTS_MAX])
+                return encode(Introduced(self._keys.node_id, self._own_papers(), own)), news
             case _:
                 return None, ()
 
@@ -213,12 +219,12 @@ class Mesh:
         """What a member says on another member's intro port."""
         return encode(Introduce(self._keys.node_id, self._own_papers()))
 
-    def read_introduction(self, answer: bytes) -> tuple[NodeId, tuple[bytes, ...]]:
-        """Who answered, and its papers, still to be learned. Raises Junk."""
+    def read_introduction(self, answer: bytes) -> tuple[NodeId, tuple[bytes, ...], tuple[str, ...]]:
+        """Who answered, its papers, still to be learned, and its addresses. Raises Junk."""
         frame = decode(answer)
         if not isinstance(frame, Introduced):
             raise Junk("an answer to another question")
-        return NodeId(frame.node), frame.papers
+        return NodeId(frame.node), frame.papers, frame.addresses
 
     def _news(self, papers: Sequence[bytes]) -> tuple[bytes, ...]:
         news = self.roster.add_all(papers)
