@@ -61,8 +61,8 @@ def grants_a_second(seed: int) -> float:
         taken: dict[NodeId, list[tuple[NodeId, int, int]]] = {}
         for effect in leader.handle(e.Tick(), now):
             if isinstance(effect, e.Send) and isinstance(effect.message, m.Grant):
-                for row in effect.message.rows:
-                    taken.setdefault(row.worker, []).append((effect.to, effect.message.seq, row.count))
+                for given in effect.message.rows:
+                    taken.setdefault(given.worker, []).append((effect.to, effect.message.seq, given.count))
         for worker, counts in taken.items():
             report = m.Report(epoch, "b", SLOTS, 0, 0, False, tuple(counts))
             leader.handle(e.Received(report, worker), now)
