@@ -150,8 +150,8 @@ def test_readers_in_other_threads_live_through_growth(tmp_path: Path) -> None:
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for number in range(1, 300):
-        row = submission(number, payload=b"x" * 8000)
+    for number in range(1, 60):
+        row = submission(number, payload=b"x" * 40_000)
         store.commit([Write(Table.TASKS, row.task, row)])
     stop.set()
     for reader in readers:
