@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Accepted, Effect, Send, Store
+from openclaw.effects import Accepted, Effect, LeaderChanged, Send, Store
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
 from openclaw.messages import (
     Ack,
@@ -230,6 +230,15 @@ class StoredBeforeSaid(Property):
             self.fail(f"{host.name} uses incarnation {counter} in two of its starts")
 
 
+class FollowsTheHighest(Property):
+    name = "follows the highest"
+    sentence = "A node follows no epoch but the highest that it has stored."
+
+    def performed(self, host: Host, effect: Effect) -> None:
+        if isinstance(effect, LeaderChanged) and effect.epoch is not None and effect.epoch < host.disk.epoch:
+            self.fail(f"{host.name} follows {effect.epoch}, and has {host.disk.epoch} on disk")
+
+
 class SlotsAreKept(Property):
     name = "slots"
     sentence = "No node runs more than its slots."
@@ -296,6 +305,7 @@ def all_properties() -> tuple[Property, ...]:
         NotStartedIsKept(),
         OutcomesAreKept(),
         StoredBeforeSaid(),
+        FollowsTheHighest(),
         SlotsAreKept(),
         EveryTaskEnds(),
         OneLeader(),

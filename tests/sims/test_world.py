@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openclaw.effects import Effect, Store
+from openclaw.effects import Effect, LeaderChanged, Store
 from openclaw.election.bully import Bully
 from openclaw.ids import Epoch, TaskId
 from openclaw.node import Node
@@ -241,6 +241,19 @@ def test_an_epoch_that_is_said_before_it_is_stored_is_found(monkeypatch: pytest.
     monkeypatch.setattr(Bully, "_follow", careless)
     with pytest.raises(Violated, match="stored before said"):
         mesh(3)
+
+
+def test_a_node_that_goes_back_to_an_older_leader_is_found() -> None:
+    world, hosts = mesh(2)
+    host = hosts[0]
+    highest = host.disk.epoch
+    host.disk.commit([Store(Table.META, "epoch", EpochRow(Epoch(highest.term + 5, highest.node)))])
+    host.crash()
+    host.start()
+    watch = next(prop for prop in world.properties if prop.name == "follows the highest")
+    watch.performed(host, LeaderChanged(host.disk.epoch))
+    with pytest.raises(Violated, match="follows the highest"):
+        watch.performed(host, LeaderChanged(highest))
 
 
 def test_a_token_that_starts_twice_is_found() -> None:
