@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+from openclaw.executor import record
 from openclaw.executor.paths import RUNS, SCRATCH
 from openclaw.ids import NodeId, TaskId
 from openclaw.runtime.context import Context
@@ -30,10 +32,10 @@ THREAD_BYTES_MIN = 64 << 10
 
 
 class FileSource:
-    """Reads a file from any offset. With `growing_until`, waits at the end until that marker file exists."""
+    """Reads a file from any offset. At its end it waits for more as long as `ended` says no."""
 
-    def __init__(self, path: Path, growing_until: Path | None = None) -> None:
-        self._path, self._until = path, growing_until
+    def __init__(self, path: Path, ended: Callable[[], bool] = lambda: True) -> None:
+        self._path, self._ended = path, ended
         self._fd: int | None = None
 
     async def read(self, offset: int, size: int) -> bytes | None:
@@ -42,7 +44,7 @@ class FileSource:
             self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         pause_s = TAIL_S_MIN
         while True:
-            ended = self._until is None or self._until.exists()
+            ended = self._ended()  # before the read: what was written until then is read
             if size >= THREAD_BYTES_MIN and os.fstat(self._fd).st_size - offset >= THREAD_BYTES_MIN:
                 data = await asyncio.to_thread(os.pread, self._fd, size, offset)
             else:
@@ -71,7 +73,7 @@ class Sources:
         if path is None or not path.is_file() or path.is_symlink():
             return None
         follow = ref.follow and ref.kind == LOG
-        return FileSource(path, path.parent / "exit" if follow else None)
+        return FileSource(path, lambda: _ended(path.parent)) if follow else FileSource(path)
 
     def kept(self, task: TaskId, stream: str) -> Path:
         """Where this node keeps the fetched output of a task that it owns."""
@@ -98,3 +100,11 @@ class Sources:
     def _inside(folder: Path, name: str) -> Path | None:
         path = (folder / name).resolve()
         return path if path.is_relative_to(folder.resolve()) else None
+
+
+def _ended(run: Path) -> bool:
+    """Whether nothing more is written to the logs of this run; a folder that is gone has been forgotten."""
+    try:
+        return record.read(str(run))[1] is not None
+    except FileNotFoundError:
+        return True
