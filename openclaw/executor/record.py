@@ -1,4 +1,5 @@
-"""The record of a run: one file, first what was started, then, appended, how it ended.
+"""The record of a run: one file, first which process it is (if it lived for a moment),
+then, appended, how it ended.
 
 Promises: its making is exclusive, so a run starts at most once, whoever asks again; a half-written end reads
 as no end. It is not synced: after a crash of the machine the process is gone too, and that is what it says.

@@ -43,6 +43,7 @@ class Run:
         "kill_at",
         "marker",
         "name",
+        "noted",
         "phase",
         "poll_s",
         "process",
@@ -71,6 +72,7 @@ class Run:
         self.process = process
         self.exit_fd = exit_fd
         self.record_fd = record_fd
+        self.noted = False
         self.began = now
         self.started = wall
         self.phase = Phase.RUNNING

@@ -97,11 +97,6 @@ class Supervisor:
         run = Run(spec, name, folder, mark, process, exit_fd(process.pid), record_fd, now, wall)
         self.running[name] = run
         self.selector.register(run.exit_fd, selectors.EVENT_READ, run)
-        try:
-            pid_start = process_start(process.pid) or ""
-            record.append(record_fd, record.StartRow(process.pid, pid_start, boot_id()))
-        except OSError as error:
-            run.end("spawn", 0.0, now, f"cannot write to {folder}: {error.strerror or error}")
         self.started.append((spec.task, spec.token, wall))
 
     def _answer_again(self, name: str, task: str, token: TokenRow) -> None:
@@ -201,6 +196,7 @@ class Supervisor:
                 if now >= run.kill_at:
                     run.kill()
                 if now >= run.check_at:
+                    self._note(run, now)
                     self._trim(run, now)
             case Phase.LINGERING if now >= run.kill_at or not run.survivors():
                 self._reap(run, now)
@@ -208,6 +204,20 @@ class Supervisor:
                 run.poll_later(now)
             case Phase.DRAINING:
                 self._drain(run, now)
+
+    def _note(self, run: Run, now: float) -> None:
+        """Write down which process it is, once it has lived for a moment.
+
+        A short one is spared that (a sixth of its cost): until then the marker in its environment finds it.
+        """
+        if run.noted:
+            return
+        run.noted = True
+        pid = run.process.pid
+        try:
+            record.append(run.record_fd, record.StartRow(pid, process_start(pid) or "", boot_id()))
+        except OSError as error:
+            run.end("spawn", 0.0, now, f"cannot write to {run.folder}: {error.strerror or error}")
 
     def _trim(self, run: Run, now: float) -> None:
         if not run.trim_logs(self.limits.kept_bytes, now):

@@ -18,6 +18,7 @@ from executor_node import Node, command, node, shell, token, until
 from openclaw import platform
 from openclaw.effects import ExecutorDown, ExecutorUp, ProcessExited
 from openclaw.errors import Unavailable
+from openclaw.executor import record
 from openclaw.executor.link import LIMITS
 from openclaw.executor.main import ALREADY_RUNS, main
 from openclaw.executor.paths import RUNS, run_name
@@ -132,6 +133,17 @@ def test_a_command_that_ended_unseen_is_told_as_lost(tmp_path: Path) -> None:
         assert torn.ended_by == "orphaned"
         assert "not known" in torn.error
         await here.link.stop(0.0)
+
+    go(test())
+
+
+def test_a_command_that_lives_on_is_written_down_as_a_process(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with node(tmp_path) as here:
+            pid = int(await here.ready(shell("t", "echo $$ > ready; exec sleep 60")))
+            folder = str(here.link.run_dir(TaskId("t"), token()))
+            start = await until(lambda: record.read(folder)[0])
+            assert start == (pid, platform.process_start(pid), platform.boot_id())
 
     go(test())
 
