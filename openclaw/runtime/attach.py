@@ -21,7 +21,6 @@ from openclaw.runtime.tasks import Snapshot, Tasks
 from openclaw.transport.bulk import PullError
 
 Emit = Callable[[dict[str, object]], Awaitable[None]]
-DRAIN_S = 10.0
 
 
 class Attachment:
@@ -117,14 +116,12 @@ class Attachment:
     async def _out(self, stream: int, data: bytes) -> None:
         sent = self._sent[stream]
         assert sent is not None
-        self._sent[stream] = sent + len(data)
         await self._emit({"event": "out", "stream": stream + 1, "data": data})
+        self._sent[stream] = sent + len(data)  # only now: a cancelled emit has written nothing
 
     async def _drain(self, snapshot: Snapshot) -> None:
         """The rest of the output of a task that has ended, from its record or from its owner."""
         exit = snapshot.progress.exit
-        if self._followed and exit is not None:
-            await asyncio.wait(self._followed, timeout=DRAIN_S)
         await self._end_pulls()
         if exit is None:
             return
