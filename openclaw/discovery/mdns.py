@@ -164,11 +164,13 @@ class Mdns:
 
     async def _move(self, zeroconf: AsyncZeroconf, addresses: list[str]) -> None:
         """Announce and ask anew, on the interfaces that there are now."""
+        # The service first: a new interface is greeted with what is registered then.
+        sent = await zeroconf.async_update_service(self._info(addresses))
         await zeroconf.async_update_interfaces(list(multicast(addresses)))
         if self._browser is not None:
             await self._browser.close()
         self._browser = Browser(zeroconf.zeroconf, self._on_found)
-        await (await zeroconf.async_update_service(self._info(addresses)))
+        await sent
 
     def _info(self, addresses: list[str]) -> AsyncServiceInfo:
         from zeroconf.asyncio import AsyncServiceInfo

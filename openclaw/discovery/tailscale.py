@@ -33,6 +33,8 @@ from openclaw.discovery.interfaces import TAILNET
 from openclaw.discovery.source import Found, OnFound, SourceError
 
 MAC_TOOL = "/Applications/Tailscale.app/Contents/MacOS/Tailscale"
+READ_BYTES = 1 << 16
+END_S = 1.0
 WHY_NOT = {
     "NeedsLogin": "logged out; run `tailscale up`",
     "NeedsMachineAuth": "this machine waits for approval in the admin console of Tailscale",
@@ -151,7 +153,7 @@ async def ask_tool(timeout_s: float = TAILSCALE_TIMEOUT_S) -> bytes:
 async def _read_bounded(process: asyncio.subprocess.Process) -> bytes:
     assert process.stdout is not None
     data = bytearray()
-    while chunk := await process.stdout.read(1 << 16):
+    while chunk := await process.stdout.read(READ_BYTES):
         data += chunk
         if len(data) > TAILSCALE_BYTES_MAX:
             raise SourceError(f"`tailscale status` printed over {TAILSCALE_BYTES_MAX >> 20} MB")
@@ -164,7 +166,15 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass
-    await process.wait()
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(END_S):
+            # asyncio counts a process as ended only once its pipe has been read to the end.
+            while await process.stdout.read(READ_BYTES):
+                continue
+            await process.wait()
+    except TimeoutError:
+        pass
 
 
 async def answers(address: str, port: int) -> bool:
