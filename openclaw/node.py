@@ -83,6 +83,7 @@ class Node:
         self._by_event = self._event_routes()
         self._stop: StopAsked | None = None
         self._due: float | None = None
+        self._handled = 0.0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """All effects of one event and of the notes and messages to ourselves that it caused.
@@ -91,8 +92,10 @@ class Node:
         hear of that before anything else.
         """
         queue: deque[Event | Note] = deque()
-        if self._due is not None and now - self._due > self._settings.resume_gap_s_min:
-            queue.append(Resumed(now - self._due))
+        late_s = now - max(self._due, self._handled) if self._due is not None else 0.0
+        self._handled = now
+        if late_s > self._settings.resume_gap_s_min:
+            queue.append(Resumed(late_s))
         queue.append(event)
         effects: list[Effect] = []
         for _ in range(self._settings.events_per_instant_max):

@@ -79,8 +79,9 @@ class Watch:
     def check(self, node: NodeId, now: float) -> None:
         """Ask about what has been silent, and repeat what was not confirmed."""
         self._armed.discard(node)
-        if not self.alive(node):
-            return  # its return, or its grace, goes on from here
+        peer = self.peers.get(node)
+        if peer is None or peer.status >= Status.DOWN:
+            return  # its return, or its grace, goes on from here; a mere suspicion changes nothing
         for entry in self.ledger.on.get(node, {}).values():
             wait_s = self.settings.ask_every_s if entry.known else self.settings.ask_after_s
             if entry.progress.state is State.CANCELLING or entry.heard_s + wait_s <= now:
