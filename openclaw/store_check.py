@@ -15,7 +15,7 @@ from openclaw.errors import BadState
 
 MAGIC = 0xBEEFC0DE
 PAGE_HEADER_BYTES = 16
-META = struct.Struct("=II8xQI4x84xQQ")  # magic, version, map size, page size, last page, transaction
+META = struct.Struct("=II8xQI92xQQ")  # magic, version, map size, page size, last page, transaction
 PAGE_BYTES = (4096, 65536)
 WALKED_BYTES_MAX = 4 << 20
 

@@ -127,12 +127,12 @@ def test_a_second_admin_lets_machines_in_and_everyone_can_check_that() -> None:
     second = join(mesh, NAS, token_of(mesh, capabilities=WORK | {"admin"}))
     third = join(second, LAPTOP, token_of(second))
     assert third.roster.allows(HOME.node_id)
-    introduced, news = mesh.answer_intro(third.introduction(), NOW, ())
+    introduced, news = mesh.answer_intro(third.introduction(), NOW, own_addresses=("192.0.2.3:27460",))
     assert mesh.roster.allows(LAPTOP.node_id)
     assert len(news) == 1
     assert introduced is not None
-    node, papers, _ = third.read_introduction(introduced)
-    assert node == HOME.node_id
+    node, papers, addresses = third.read_introduction(introduced)
+    assert (node, addresses) == (HOME.node_id, ("192.0.2.3:27460",))
     assert third.roster.add_all(papers) == ()
     with pytest.raises(Unavailable, match="where this mesh was made"):
         token_of(second, capabilities=WORK | {"admin"})
