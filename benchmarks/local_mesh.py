@@ -45,6 +45,8 @@ class LocalNode:
         if join is not None:
             argv += ["--join", join]
         self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.process is not None and self.process.stdout is not None:
+            self.process.stdout.close()  # of its former life
         with open(self.state_dir.with_suffix(".log"), "a") as log:
             self.process = subprocess.Popen(
                 argv, stdout=subprocess.PIPE, stderr=log, text=True, env=self.environ, start_new_session=True
@@ -89,7 +91,7 @@ class LocalNode:
     def json(self, *argv: str) -> Doc:
         return dict(json.loads(self.ok(*argv, "--json")))
 
-    def control(self, op: str, **fields: object) -> Doc:
+    def control(self, op: str, **fields: Any) -> Doc:
         """One request over the control socket, without the cost of a process: for polling."""
         from openclaw.client import Client
 

@@ -28,6 +28,7 @@ from openclaw.discovery.discovery import Discovery
 from openclaw.discovery.discovery import Sources as DiscoverySources
 from openclaw.discovery.interfaces import usable
 from openclaw.effects import (
+    DrainAsked,
     LinkDown,
     LinkUp,
     MetaChanged,
@@ -202,7 +203,9 @@ class App:
         self._stack.push_async_callback(self.peers.close)
         self._core = asyncio.create_task(self._loop.run())
         self._stack.push_async_callback(self._end_core)
-        operations = Operations(context, self.submissions, self.tasks, self.pulls, self.peers, self.stop)
+        operations = Operations(
+            context, self.submissions, self.tasks, self.pulls, self.peers, self.stop, self._drain
+        )
         control = Control(socket_path(context.state_dir, "control.sock"), operations.table())
         await control.start()
         self._stack.push_async_callback(control.close)
@@ -275,6 +278,11 @@ class App:
     def _publish(self, **changes: object) -> None:
         self._meta = msgspec.structs.replace(self._meta, **changes)
         self.context.post(MetaChanged(self._meta))
+
+    def _drain(self, draining: bool) -> None:
+        """Others read in our meta that they need not offer us anything; what waits here goes back."""
+        self._publish(draining=draining)
+        self.context.post(DrainAsked(draining))
 
     def _first_meta(self) -> Meta:
         options = self._options

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from openclaw.effects import DrainAsked
 from openclaw.errors import MeshError
 from openclaw.ids import TaskId
 from openclaw.records import State
@@ -25,7 +24,7 @@ WATCH_EVERY_S = 1.0
 
 
 class Operations:
-    """`table()` is what `Control` serves. `stop(keep, grace_s)` begins a clean stop of the node."""
+    """`table()` is what `Control` serves. `stop(keep, grace_s, leave)` begins a clean stop of the node."""
 
     def __init__(
         self,
@@ -35,6 +34,7 @@ class Operations:
         pulls: Pulls,
         peers: Peers,
         stop: Callable[[bool, float | None, bool], None],
+        drain: Callable[[bool], None],
     ) -> None:
         self._context, self._submissions, self._tasks, self._pulls, self._peers = (
             context,
@@ -44,7 +44,7 @@ class Operations:
             peers,
         )
         self._views = Views(context)
-        self._stop = stop
+        self._stop, self._set_draining = stop, drain
 
     def table(self) -> dict[str, Operation]:
         return {
@@ -213,11 +213,11 @@ class Operations:
         return {**hello, "self": self._views.node(self._context.me), "leader": self._views.leader()}
 
     async def _drain(self, _request: Frame, _emit: Emit) -> Frame:
-        self._context.post(DrainAsked(True))
+        self._set_draining(True)
         return {}
 
     async def _resume(self, _request: Frame, _emit: Emit) -> Frame:
-        self._context.post(DrainAsked(False))
+        self._set_draining(False)
         return {}
 
     async def _node_stop(self, request: Frame, _emit: Emit) -> Frame:
