@@ -18,7 +18,8 @@ from openclaw.config import MAP_BYTES_MAX
 from openclaw.errors import BadState, MeshError
 from openclaw.store_check import damaged, refuse_damage
 
-FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# A short write, which is how LMDB meets a full disk, comes as EIO.
+FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 DAMAGE = (
     lmdb.CorruptedError,
     lmdb.InvalidError,
@@ -127,8 +128,8 @@ def _refusal(path: Path, error: OSError | lmdb.Error) -> MeshError:
     number = error.errno if isinstance(error, OSError) else error.code
     if number in FULL_ERRNOS or isinstance(error, lmdb.DiskError):
         return DiskFull(
-            f"the disk under {path} is full: nothing of this was written, what was accepted before is safe. "
-            f"Free some space there: df -h {path}"
+            f"the disk under {path} is full, or fails: nothing of this was written, what was accepted before is safe. "
+            f"Make room there: df -h {path}"
         )
     if isinstance(error, lmdb.LockError) or number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return BadState(f"cannot write to {path} ({error}). Mend it: chmod -R u+rwX {path}")
