@@ -100,6 +100,7 @@ def test_final_tasks_are_counted_once_whatever_happens_to_their_rows(tmp_path: P
     store.commit([moved(2, State.SUCCEEDED)])
     counts = store.restored().counts
     assert (counts.succeeded, counts.failed, counts.queued) == (3, 1, 0)
+    assert [item.task for item in store.restored().submissions] == [submission(4).task]
     gone = submission(3).task
     store.commit([Write(Table.TASKS, gone, None), Write(Table.PROGRESS, gone, None)])
     assert store.restored().counts.succeeded == 2
