@@ -172,7 +172,9 @@ class Prober:
 
     def _call_lost(self, now: float, out: list[Effect]) -> None:
         for node, lost in sorted(self._roll.lost.items()):
-            if lost.due <= now:
+            if lost.due <= now and not self._voice.may_speak(now):
+                lost.due = now + self._settings.coalesce_s  # a call that nobody hears is none
+            elif lost.due <= now:
                 self.hello(node, now, out)
                 lost.due = now + lost.pause_s * (0.75 + 0.5 * self._rng.random())
                 lost.pause_s = min(lost.pause_s * 2, self._roll.retry_s_max())

@@ -29,6 +29,10 @@ class Voice:
         self.announce = False  # we have news of ourselves
         self._flush_at: float | None = None
 
+    def may_speak(self, now: float) -> bool:
+        """Whether there is an incarnation of ours on disk that a head could carry."""
+        return self._own.spoken(now) is not None
+
     def ping(self, to: NodeId, seq: int, now: float, out: list[Effect]) -> None:
         head = self._head(to, now)
         if head is not None:

@@ -39,7 +39,7 @@ async def open_mesh(
     mesh = Mesh.load(store, keys)
     if options.join is None:
         return mesh or Mesh.create(store, keys, options.name, now_wall), ()
-    token = parse_token(options.join, now_wall)
+    token = parse_token(options.join, now_wall, mesh.mesh_id if mesh is not None else None)
     if mesh is not None:
         if mesh.mesh_id == token.mesh_id:
             return mesh, token.hints

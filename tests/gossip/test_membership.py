@@ -440,3 +440,15 @@ def test_an_idle_node_sends_four_small_messages_a_second() -> None:
     before = len(world.sent_log)
     world.run(30.0)
     assert (len(world.sent_log) - before) / 30.0 / 10 <= 4.5
+
+
+def test_a_call_at_the_instant_of_the_start_is_made_when_we_may_speak() -> None:
+    """Found again after a restart: the first ping leaves within milliseconds, not after a backoff."""
+    ours = Membership(A, "boot", SETTINGS, random.Random(1), 3, 3)
+    for event in (Started(Meta(), 0.0), roster(0, 1), PeerFound(B), Tick()):
+        ours.handle(event, 100.0)
+    sent: list[Effect] = []
+    while not sent and (due := ours.next_deadline()) is not None and due < 101.0:
+        sent = [each for each in ours.handle(Tick(), due) if isinstance(each, Send)]
+    assert sent
+    assert due < 100.1
