@@ -55,6 +55,8 @@ class HostNode(LocalNode):
         line = self.process.stdout.readline() if readable else ""
         self.process.stdout.close()
         if not line.startswith('{"event"'):
+            self.process.kill()
+            self.process.wait()
             raise Failed(f"{self.name} did not start: {line}{self.log()}")
         self.ready = json.loads(line)
         return self
