@@ -205,6 +205,16 @@ def peer_uid(connection: socket.socket) -> int:
     return int(uid)
 
 
+def any_address() -> str:
+    """What to listen on to be reached at every address of this machine: IPv6's takes IPv4 as well."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return "0.0.0.0"
+    return "::"
+
+
 def raise_open_files() -> int:
     """Ask for as many open files as the hard limit gives, within reason; what we have now."""
     import resource

@@ -164,7 +164,7 @@ class App:
 
     async def _start_ports(self, port: int) -> None:
         context = self.context
-        binds = list(self._options.binds) or ["0.0.0.0", "::"]
+        binds = list(self._options.binds) or [platform.any_address()]
         transport = context.transport = MeshTransport(
             self._sockets, context.keys, context.me, context.mesh.roster, binds, port,
             self._message, self._link, counters=self._counters, log=log.warning,
@@ -273,7 +273,11 @@ class App:
         self.context.post(LinkUp(peer) if up else LinkDown(peer, refused))
 
     def _addresses_changed(self, _hosts: list[str]) -> None:
+        before = set(self._meta.addresses)
         self._publish(addresses=self._own_addresses(), tailscale=self._discovery.tailscale_address)
+        if before - set(self._meta.addresses):
+            self.context.transport.redial()
+            self.context.bulk.redial()
 
     def _publish(self, **changes: object) -> None:
         self._meta = msgspec.structs.replace(self._meta, **changes)

@@ -14,6 +14,7 @@ import zmq
 from openclaw.cli.options import StartOptions
 from openclaw.config import INTRO_OFFSET
 from openclaw.discovery.discovery import browse
+from openclaw.discovery.seeds import parse_seed, resolve
 from openclaw.errors import BadToken, Junk, Unavailable
 from openclaw.store import Store
 from openclaw.transport import intro
@@ -80,9 +81,8 @@ class _Joiner:
     async def _addresses(self) -> list[str]:
         found = list(self._token.hints)
         for seed in self._options.seeds:
-            host, _, port = seed.rpartition(":")
-            found.append(f"{host}:{int(port) + INTRO_OFFSET}")
-        if self._options.mdns and not found:
+            found += [_intro_of(address) for address in await resolve(*parse_seed(seed))]
+        if self._options.mdns and (not found or self._answers):  # hints may be old
             for hint in await browse(BROWSE_S, mesh_tag(self._token.mesh_id)):
                 found += [f"{address.rpartition(':')[0]}:{hint.intro_port}" for address in hint.addresses]
         return list(dict.fromkeys(found))
@@ -116,3 +116,8 @@ class _Joiner:
                 self._answers[address] = "is no admin"
                 queue.extendleft(result.addresses)
         return None
+
+
+def _intro_of(mesh_address: str) -> str:
+    host, _, port = mesh_address.rpartition(":")
+    return f"{host}:{int(port) + INTRO_OFFSET}"

@@ -128,6 +128,10 @@ class Bulk:
         await self._servings.close()
         await self._transport.close()
 
+    def redial(self) -> None:
+        """See `MeshTransport.redial`; a pull under way goes on at its offset."""
+        self._transport.redial()
+
     def dial(self, peer: NodeId, addresses: Sequence[str]) -> None:
         """`peer` wants bytes of ours and cannot dial us: connect to it, so that it can ask."""
         self._transport.set_addresses(peer, addresses)

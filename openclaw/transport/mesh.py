@@ -136,6 +136,12 @@ class MeshTransport:
         if peer in self._links:
             self._links[peer].set_addresses(usable(addresses))
 
+    def redial(self) -> None:
+        """An address of ours is gone: connections made from it are dead, though nothing will say so."""
+        for peer in list(self._links):
+            self.drop(peer)
+            self.dial(peer)
+
     def path(self, peer: NodeId) -> tuple[str, str] | None:
         """By which network and address `peer` is reached now: "lan", "tailscale" or "self"."""
         if peer == self._me:
