@@ -293,6 +293,13 @@ class TaskMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFetched:
+    """The outputs of a final task of ours are on our disk as well."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
 class Duplicate:
     """An attempt that was superseded turns out to have run too."""
 
@@ -356,7 +363,8 @@ class TurnTaken:
 
 Note = (
     MemberChanged | MetaLearned | LeaderSeen | LeaderChanged | RosterDiffers | Settled | Accepted | TaskMoved
-    | Duplicate | LoadChanged | CountsChanged | GrantedChanged | IncarnationRaised | Cloned | OfferTurn | TurnTaken
+    | TaskFetched | Duplicate | LoadChanged | CountsChanged | GrantedChanged | IncarnationRaised | Cloned
+    | OfferTurn | TurnTaken
 )  # fmt: skip
 Effect = Send | Store | Run | Kill | Forget | Fetch | Stopped | Note
 

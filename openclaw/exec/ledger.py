@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from openclaw.config import Settings
-from openclaw.effects import Accepted, Fetch, Rng, Store, TaskMoved
+from openclaw.effects import Accepted, Fetch, Rng, Store, TaskFetched, TaskMoved
 from openclaw.exec.demand import Demands, Row
 from openclaw.exec.outbox import Outbox
 from openclaw.exec.task import ACTIVE, advance, begin
@@ -181,6 +181,7 @@ class Ledger:
         """The outputs are here as well: nothing is left to do."""
         progress = replace(entry.progress, fetched=True)
         self.out.effects.append(Store(Table.PROGRESS, progress.task, progress))
+        self.out.effects.append(TaskFetched(progress.task))
         del self.tasks[progress.task], self.unfetched[progress.task]
 
     def backoff_s(self, failures: int) -> float:

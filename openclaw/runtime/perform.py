@@ -19,6 +19,7 @@ from openclaw.effects import (
     Run,
     Send,
     Stopped,
+    TaskFetched,
     TaskMoved,
 )
 from openclaw.ids import NodeId
@@ -69,6 +70,8 @@ class Perform:
             case TaskMoved():
                 self._context.moves.moved(effect.task)
                 self._task_line(effect)
+            case TaskFetched(task):
+                self._context.moves.moved(task)
             case Accepted():
                 self._submissions.accepted(effect)
             case Kill():
