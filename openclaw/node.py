@@ -15,8 +15,11 @@ from typing import Final, get_args
 
 from openclaw.config import Settings
 from openclaw.effects import (
+    Accepted,
     CancelAsked,
+    Cloned,
     DrainAsked,
+    Duplicate,
     Effect,
     Event,
     ExecutorDown,
@@ -33,10 +36,13 @@ from openclaw.effects import (
     Received,
     Resumed,
     Rng,
+    RosterDiffers,
     Send,
     StopAsked,
     Stopped,
     Submitted,
+    TaskFetched,
+    TaskMoved,
     Tick,
 )
 from openclaw.election.bully import Bully
@@ -54,7 +60,10 @@ from openclaw.messages import (
 )
 from openclaw.records import Restored
 
-NOTES: Final = get_args(Note)
+FOR_PEOPLE: Final = (Accepted, TaskMoved, TaskFetched, Duplicate, Cloned, RosterDiffers)
+"""Notes that no machine waits for. There is one for every task that moves, and one event can move any number."""
+
+HEARD: Final = tuple(note for note in get_args(Note) if note not in FOR_PEOPLE)
 
 
 class Node:
@@ -124,7 +133,7 @@ class Node:
                         effects.append(effect)
                     case _:
                         effects.append(effect)
-                        if isinstance(effect, NOTES):
+                        if isinstance(effect, HEARD):
                             queue.append(effect)
 
     def _goodbye(self, now: float) -> list[Effect]:

@@ -82,19 +82,24 @@ class Tasks:
     async def as_finished(self, tasks: Sequence[TaskId]) -> AsyncIterator[Snapshot]:
         """Each of `tasks` once it is done, in that order. One watcher for all of ours, a task for each other."""
         mine = {task for task in tasks if owner_of(task) == self._context.me}
-        queue: asyncio.Queue[TaskId | Snapshot] = asyncio.Queue()
+        queue: asyncio.Queue[TaskId | Snapshot | MeshError] = asyncio.Queue()
 
         async def elsewhere(task: TaskId) -> None:
-            queue.put_nowait(await self.finished(task))
+            try:
+                queue.put_nowait(await self.finished(task))
+            except MeshError as error:
+                queue.put_nowait(error)
 
         others = [asyncio.create_task(elsewhere(task)) for task in tasks if task not in mine]
-        self._context.moves.watch(mine, queue.put_nowait)
         try:
+            self._context.moves.watch(mine, queue.put_nowait)
             for task in sorted(mine):
                 queue.put_nowait(task)
             left = set(tasks)
             while left:
                 found = await queue.get()
+                if isinstance(found, MeshError):
+                    raise found
                 if not isinstance(found, Snapshot):
                     found = self._local(found)
                 if found.done and found.submission.task in left:
@@ -182,7 +187,8 @@ class Tasks:
         self._context.moves.watch((task,), signal.fire)
         try:
             snapshot = self._local(task)
-            if snapshot.progress == seen and await signal.wait(timeout_s):
+            if snapshot.progress == seen:
+                await signal.wait(timeout_s)
                 snapshot = self._local(task)
             return snapshot
         finally:
