@@ -180,6 +180,7 @@ def test_outputs_are_fetched_before_the_worker_may_forget() -> None:
     mesh.give(0, e.Fetched(task, fetch[0].token, ok=True))
     mesh.run()
     assert mesh.progress(task).fetched
+    assert [note for note in mesh[0].notes if isinstance(note, e.TaskFetched)] == [e.TaskFetched(task)]
     assert rows(mesh, Table.ATTEMPTS) == 0
     assert mesh[0].owner.active(task) is None
 
