@@ -34,7 +34,7 @@ def test_a_nodes_life() -> None:
 
 def test_a_workers_facts_and_metrics(mesh: LocalMesh) -> None:
     def measured() -> bool:
-        rows = mesh["a"].json("nodes")["nodes"]
+        rows = mesh["b"].json("nodes")["nodes"]
         return all(row["metrics"] and row["metrics"]["memory_percent"] > 0 for row in rows)
 
     wait_until(measured, "metrics of every node")

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from openclaw import config
 from openclaw.effects import Event, ExecutorDown, ExecutorUp, ProcessExited, ProcessStarted
-from openclaw.errors import Unavailable
+from openclaw.errors import MeshError, Unavailable
 from openclaw.executor.frames import Feed, Oversized, framed
 from openclaw.executor.paths import RUNS, run_name, socket_path
 from openclaw.executor.process import Limits, Spec
@@ -104,6 +104,10 @@ class ExecutorLink(asyncio.Protocol):
         self._restoring: asyncio.Task[None] | None = None
 
     # --- life ------------------------------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Have an executor from now on; returns at once, and `ExecutorUp` tells when there is one."""
+        self._restoring = asyncio.get_running_loop().create_task(self._restore())
 
     async def start(self) -> None:
         """Connect to the executor of this folder, starting it if there is none; raises Unavailable."""
@@ -249,7 +253,7 @@ class ExecutorLink(asyncio.Protocol):
         self._down.set()
         if was_up and not self._leaving:
             self._on_event(ExecutorDown())
-            self._restoring = asyncio.get_running_loop().create_task(self._restore())
+            self.keep()
 
     def _hear(self, frame: _Held | _Started | _Exited) -> None:
         match frame:
@@ -273,7 +277,7 @@ class ExecutorLink(asyncio.Protocol):
             try:
                 await self.start()
                 return
-            except (Unavailable, OSError) as error:
+            except (MeshError, OSError) as error:
                 LOG.error("%s", error)
                 await asyncio.sleep(BACKOFF_S[-1])
 

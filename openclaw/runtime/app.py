@@ -14,6 +14,7 @@ import os
 import random
 import secrets
 import signal
+import sys
 import time
 from logging.handlers import RotatingFileHandler
 
@@ -72,6 +73,8 @@ from openclaw.trust.identity import Identity
 BOOT_CHARS = 6
 ORPHAN_S = 3600.0
 CLOSE_S = 5.0
+GOODBYE_S = 0.05  # for what was sent last to leave: closing a socket drops what waits in it
+SWITCH_S = 0.0005  # LMDB gives up the interpreter's lock at each operation: a busy loop shall return it soon
 LOG_BYTES_MAX = 4 << 20
 LOG_FILES = 3
 LOG_NAME = "node.log"
@@ -81,6 +84,7 @@ log = logging.getLogger("openclaw")
 
 def serve(options: StartOptions) -> int:
     """Runs the node until it is told to stop. The exit code; raises `MeshError` when it could not start."""
+    sys.setswitchinterval(SWITCH_S)
     return asyncio.run(_serve(options))
 
 
@@ -101,6 +105,7 @@ class App:
         self._counters = wire.Counters()
         self._stopping = False
         self._left = False
+        self._keep = True  # until the core says otherwise: after a crash the next start adopts what runs
         self._wall_offset_s = time.time() - platform.boot_clock_s()
 
     async def start(self) -> None:
@@ -203,6 +208,7 @@ class App:
         self._stack.push_async_callback(self.peers.close)
         self._core = asyncio.create_task(self._loop.run())
         self._stack.push_async_callback(self._end_core)
+        context.link.keep()
         operations = Operations(
             context, self.submissions, self.tasks, self.pulls, self.peers, self.stop, self._drain
         )
@@ -213,7 +219,6 @@ class App:
     async def _start_surroundings(self) -> None:
         """What the node does not need in order to serve."""
         context, options = self.context, self._options
-        await context.link.start()
         measuring = asyncio.create_task(measure(context))
         self._stack.callback(measuring.cancel)
         self._discovery = Discovery(
@@ -263,11 +268,17 @@ class App:
                 self.context.bulk.dial(sender, [f"{host}:{message.port}" for host in message.addresses])
             case _:
                 admitted = admit(self.context, message)
-                if admitted is not None:
-                    self.context.post(Received(admitted, sender))
+                if admitted is not None and not self._loop.offer(Received(admitted, sender)):
+                    self._counters.count(wire.Reason.THROTTLED)
 
     def _send(self, peer: NodeId, message: AnyMessage) -> bool:
-        return self.context.transport.send(peer, wire.encode(message))
+        """Whoever makes a message cuts it to size; one that slipped through is lost like any other, and said."""
+        try:
+            data = wire.encode(message)
+        except ValueError as error:
+            log.error("not sent to %s: %s", peer, error)
+            return False
+        return self.context.transport.send(peer, data)
 
     def _link(self, peer: NodeId, up: bool, refused: bool) -> None:
         self.context.post(LinkUp(peer) if up else LinkDown(peer, refused))
@@ -328,6 +339,7 @@ class App:
         await self._core
         if self._left:
             await self.peers.leave()
+        await asyncio.sleep(GOODBYE_S)
         return 0
 
     def _stopped(self, keep: bool) -> None:
@@ -339,8 +351,12 @@ class App:
         self._loop.stop()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(self._core, return_exceptions=True)
-        async with asyncio.timeout(CLOSE_S):
-            await (self.context.link.detach() if self._keep else self.context.link.stop())
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await (self.context.link.detach() if self._keep else self.context.link.stop())
+        except TimeoutError:
+            log.error("the executor has not ended within %g s; it goes on ending its commands", CLOSE_S)
+            await self.context.link.detach()
 
     def _cloned(self, boot: str) -> None:
         log.error(

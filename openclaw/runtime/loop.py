@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from openclaw.config import INBOX_BATCH_MAX
+from openclaw.config import INBOX_BATCH_MAX, INBOX_MAX
 from openclaw.effects import Effect, Event, Send, Store, Tick
 from openclaw.messages import EARLY
 from openclaw.node import Node
@@ -46,6 +46,13 @@ class CoreLoop:
     def post(self, event: Event) -> None:
         self._inbox.append(event)
         self._wake()
+
+    def offer(self, event: Event) -> bool:
+        """`post` what may get lost; it does while a disk that hangs lets too much pile up."""
+        if len(self._inbox) >= INBOX_MAX:
+            return False
+        self.post(event)
+        return True
 
     def stop(self) -> None:
         """End `run` once the current batch has been performed."""

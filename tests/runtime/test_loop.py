@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from openclaw.config import Settings
-from openclaw.effects import Effect, ExecutorUp, RosterChanged, Run, Send, Started, Store, Submitted
+from openclaw.config import INBOX_MAX, Settings
+from openclaw.effects import Effect, ExecutorUp, Received, RosterChanged, Run, Send, Started, Store, Submitted
 from openclaw.ids import NodeId, mint_task_id
-from openclaw.messages import EARLY
+from openclaw.messages import EARLY, Probe
 from openclaw.node import Node
 from openclaw.records import Batch, Member, Meta, Needs, Restored, Submission
 from openclaw.runtime.loop import CoreLoop
@@ -105,4 +105,14 @@ async def test_a_failed_commit_is_a_crash() -> None:
     with pytest.raises(OSError):
         await core.run()
     assert not [what for _, what in recorder.log if isinstance(what, Run)]
-    assert not [what for _, what in recorder.log if isinstance(what, Send) and not isinstance(what.message, EARLY)]
+    assert not [
+        what for _, what in recorder.log if isinstance(what, Send) and not isinstance(what.message, EARLY)
+    ]
+
+
+async def test_what_peers_send_is_dropped_while_too_much_waits_and_our_own_events_never() -> None:
+    core = started(Recorder())
+    before = len(core._inbox)
+    assert sum(core.offer(Received(Probe(n), PEER)) for n in range(INBOX_MAX + 10)) == INBOX_MAX - before
+    core.post(ExecutorUp(()))
+    assert len(core._inbox) == INBOX_MAX + 1
