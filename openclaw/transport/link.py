@@ -27,6 +27,7 @@ HANDSHAKE_S = 5.0
 REDIAL_S = 0.5
 TAILNET_WAITS_S = 0.3
 BETTER_PATH_S = 60.0
+RENEW_S = 1.0
 BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 2.0
 
@@ -72,14 +73,16 @@ class Link:
         self._monitor: Poller | None = None
         self._waiting: list[bytes] = []
         self._news = asyncio.Event()
+        self._up_at = 0.0
+        self._stale = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
     def up(self) -> bool:
-        return self.state is State.UP
+        return self.state is State.UP and not self._stale
 
     def send(self, data: bytes) -> bool:
-        if self._is(State.UP) and self._poller is not None:
+        if self.up and self._poller is not None:
             return self._poller.send(data)
         if self._is(State.DIALLING) and len(self._waiting) < LINK_QUEUE_MAX:
             self._waiting.append(data)
@@ -94,6 +97,15 @@ class Link:
     def hurry(self) -> None:
         """The peer was heard from: dial now instead of when the pause is over."""
         if self.state is State.RESTING:
+            self._news.set()
+
+    def renew(self) -> None:
+        """The peer dialled us anew: it may have moved or started again, and our old connection be dead.
+
+        A connection that is itself new stays, or two nodes would renew each other for ever.
+        """
+        if self.up and asyncio.get_running_loop().time() - self._up_at > RENEW_S:
+            self._stale = True
             self._news.set()
 
     async def close(self) -> None:
@@ -185,15 +197,16 @@ class Link:
         return True
 
     async def _hold(self, address: Address) -> None:
-        """Until the connection breaks, its address is withdrawn, or a better path answers."""
+        """Until the connection breaks or is stale, its address is withdrawn, or a better path answers."""
         self.address = address
+        self._up_at, self._stale = asyncio.get_running_loop().time(), False
         waiting, self._waiting = self._waiting, []
         for data in waiting:
             self.send(data)
         self._owner.link_up(self.peer)
         while self._is(State.UP):
             better = [other for other in self._addresses if other.kind == LAN != address.kind]
-            if address not in self._addresses or (
+            if self._stale or address not in self._addresses or (
                 not await self._hear(BETTER_PATH_S) and await self._race(better) is not None
             ):
                 self._shut()

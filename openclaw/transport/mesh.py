@@ -244,6 +244,8 @@ class MeshTransport:
         if known is None or known.id != route:
             self._routes[peer] = Route(route, str(frame.get("Peer-Address")).removeprefix("::ffff:"))
             link = self._links.get(peer)
+            if link is not None and known is not None:
+                link.renew()
             if link is not None:
                 link.hurry()
         self._tell(peer, True, False)
