@@ -48,9 +48,9 @@ def work_from(node: LocalNode, files: list[Path]) -> Counter[str]:
 
 
 def show(table: dict[str, Counter[str]], names: list[str]) -> None:
-    say("\n  submitted from   " + "".join(f"{f'ran on {name}':>12}" for name in names))
+    say("\n  submitted from  " + "".join(f"{f'on {name}':>12}" for name in names))
     for submitter, ran in table.items():
-        say(f"  {submitter:<16} " + "".join(f"{ran[name]:>12}" for name in names))
+        say(f"  {submitter:<16}" + "".join(f"{ran[name]:>12}" for name in names))
 
 
 def kill_the_leader(mesh: LocalMesh) -> None:
