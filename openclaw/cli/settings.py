@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from openclaw.config import ENV_PREFIX, PORT
-from openclaw.errors import MeshError
+from openclaw.errors import BadState, MeshError
 
 CONFIG_FILE = "config.toml"
 STATE_DIR_VARIABLE = ENV_PREFIX + "STATE_DIR"
@@ -79,6 +79,11 @@ def resolve(
 
 
 def _read(path: Path) -> dict[str, object]:
+    if not os.access(path.parent, os.X_OK) and path.parent.is_dir():
+        raise BadState(
+            f"cannot enter the state folder {path.parent}. Mend it: chmod u+rwx {path.parent}, or name another: "
+            "--state-dir DIR"
+        )
     if not path.exists():
         return {}
     import tomllib

@@ -8,6 +8,8 @@ Where pairs meet too rarely by pings, fresh beats of others are passed on a few 
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from openclaw.config import Settings
 from openclaw.gossip.member import NEVER, Row
 from openclaw.ids import NodeId
@@ -31,7 +33,17 @@ class Beats:
 
     @property
     def latest(self) -> Beat:
-        return self._beat
+        """As it is at this moment: the rate is for what others hear, and a node alone tells nobody."""
+        return Beat(
+            self._beat.node,
+            self._beat.boot,
+            self._beat.number,
+            self._running,
+            self._queued,
+            self._metrics,
+            self._counts,
+            self._granted,
+        )
 
     def load(self, running: int, queued: int) -> None:
         self._changed |= (running, queued) != (self._running, self._queued)
@@ -58,16 +70,7 @@ class Beats:
         pause_s = self._interval_s(members) if self._changed else self._settings.beat_idle_s
         if now - self._minted_at < pause_s:
             return
-        self._beat = Beat(
-            self._beat.node,
-            self._beat.boot,
-            self._beat.number + 1,
-            self._running,
-            self._queued,
-            self._metrics,
-            self._counts,
-            self._granted,
-        )
+        self._beat = replace(self.latest, number=self._beat.number + 1)
         self._minted_at = now
         self._changed = False
 
