@@ -30,6 +30,7 @@ INBOX_MAX = 16_384  # from here on, what peers send is dropped
 DRAIN_MESSAGES_MAX = 256
 EVENTS_KEPT_MAX = 2000
 WATCHERS_MAX = 4096
+FETCHES_PER_WORKER_MAX = 8
 ROSTER_RECORDS_MAX = 10_000
 
 # What one task may weigh.
@@ -37,6 +38,9 @@ ARGV_BYTES_MAX = 128 << 10
 ENV_BYTES_MAX = 128 << 10
 PAYLOAD_BYTES_MAX = 512 << 10
 INLINE_OUTPUT_BYTES_MAX = 16 << 10
+FILES_MAX = 256  # inputs, and outputs
+NEEDS_MAX = 32  # labels, and skills
+PRIORITY_MAX = 1000
 OUTPUT_KEPT_BYTES_MAX = 64 << 20
 FILE_BYTES_MAX = 10 << 30
 SUBMIT_BATCH_MAX = 256
@@ -181,3 +185,4 @@ class Settings:
     repeat_note_s: float = 1.0
     meta_retry_s: float = 1.0
     metas_asked_max: int = 64
+    demand_bytes_max: int = 384 << 10

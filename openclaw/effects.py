@@ -155,11 +155,15 @@ class ProcessExited:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The outputs of `task` are at its owner now, or (`ok` false) cannot be had for the moment."""
+    """The outputs of `task` are at its owner now, or (`ok` false) cannot be had for the moment.
+
+    `gone`: the worker answers, and does not have them as it announced them.
+    """
 
     task: TaskId
     token: Token
     ok: bool
+    gone: bool = False
 
 
 Event = (

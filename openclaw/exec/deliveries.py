@@ -14,8 +14,10 @@ from openclaw import messages as m
 from openclaw.config import Settings
 from openclaw.effects import Effect, Send
 from openclaw.ids import NodeId, TaskId
+from openclaw.records import Exit
 
 _OUTCOME_OVERHEAD_BYTES = 256
+_FILE_OVERHEAD_BYTES = 96
 _RESENT_AT_ONCE_MAX = 512
 _PAUSE_DOUBLINGS_MAX = 5
 
@@ -93,7 +95,7 @@ class Deliveries:
         items: list[m.Outcome] = []
         size = 0
         for outcome in outcomes:
-            weight = len(outcome.exit.stdout) + len(outcome.exit.stderr) + _OUTCOME_OVERHEAD_BYTES
+            weight = _weight(outcome.exit)
             full = len(items) >= self._settings.outcomes_per_message_max
             if items and (full or size + weight > self._settings.assign_bytes_max):
                 messages.append(m.Outcomes(tuple(items)))
@@ -103,3 +105,9 @@ class Deliveries:
         if items:
             messages.append(m.Outcomes(tuple(items)))
         return messages
+
+
+def _weight(exit: Exit) -> int:
+    """About how many bytes an outcome is in its message, rather too many."""
+    files = sum(_FILE_OVERHEAD_BYTES + len(file.name.encode()) for file in exit.outputs)
+    return len(exit.stdout) + len(exit.stderr) + files + _OUTCOME_OVERHEAD_BYTES

@@ -16,6 +16,8 @@ from openclaw.records import Needs, Submission
 
 _EWMA_WEIGHT = 0.2
 _NOTABLE = 2.0
+_ROW_OVERHEAD_BYTES = 48
+_WORD_OVERHEAD_BYTES = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +28,7 @@ class Row:
     needs: Needs
     priority: int
     job: str
+    weight: int  # about how many bytes it is in a message
     runtime_s: float = -1.0
     told_s: float = -1.0  # what the leader was told of it
     tasks: OrderedDict[TaskId, None] = field(default_factory=OrderedDict)
@@ -34,8 +37,9 @@ class Row:
 class Demands:
     """All rows of one owner."""
 
-    def __init__(self, rows_max: int) -> None:
+    def __init__(self, rows_max: int, bytes_max: int) -> None:
         self._rows_max = rows_max
+        self._bytes_max = bytes_max
         self._classes_max = 2 * rows_max  # from here on, classes that are empty are forgotten
         self._by_class: dict[tuple[Needs, int, str], Row] = {}
         self._live: dict[int, Row] = {}
@@ -51,7 +55,7 @@ class Demands:
                 self._by_class = {k: r for k, r in self._by_class.items() if r.tasks}
                 self._classes_max = 2 * max(len(self._by_class), self._rows_max)
             self._number += 1
-            row = self._by_class[key] = Row(self._number, *key)
+            row = self._by_class[key] = Row(self._number, *key, weight(submission.needs, submission.job))
         return row
 
     def push(self, task: TaskId, row: Row, *, front: bool = False) -> None:
@@ -96,11 +100,20 @@ class Demands:
             self.changed = True
 
     def table(self) -> tuple[DemandRow, ...]:
-        """The whole demand, as the leader is told now."""
+        """The demand as the leader is told now: all of it, or what is most urgent and fits into a message."""
         rows = self.rows()
+        total = sum(row.weight for row in rows)
+        while len(rows) > 1 and total > self._bytes_max:
+            total -= rows.pop().weight
         for row in rows:
             row.told_s = row.runtime_s
         return tuple(DemandRow(r.number, r.needs, len(r.tasks), r.priority, r.runtime_s, r.job) for r in rows)
+
+
+def weight(needs: Needs, job: str) -> int:
+    """About how many bytes a row of this class is in a message, rather too many."""
+    words = [needs.node, job, *needs.skills, *(word for label in needs.labels for word in label)]
+    return _ROW_OVERHEAD_BYTES + sum(len(word.encode()) + _WORD_OVERHEAD_BYTES for word in words)
 
 
 def _urgency(row: Row) -> tuple[int, int]:

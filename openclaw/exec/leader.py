@@ -30,6 +30,7 @@ from openclaw.effects import (
     Tick,
     TurnTaken,
 )
+from openclaw.exec.demand import weight
 from openclaw.exec.eligible import refusals, submitter_refusal
 from openclaw.exec.schedule import Scheduler, Seat, Want
 from openclaw.ids import Epoch, NodeId
@@ -261,15 +262,18 @@ class Leader:
     # --- turns -----------------------------------------------------------------------------------
 
     def _demands(self) -> tuple[m.DemandOf, ...]:
-        left = self.settings.demand_rows_max
+        """What fits into one message; the owners tell the new leader the rest."""
+        left, left_bytes = self.settings.demand_rows_max, self.settings.demand_bytes_max
         demands: list[m.DemandOf] = []
         for owner, wants in sorted(self._wants.items()):
-            rows = [
-                m.DemandRow(w.row, w.needs, w.count, w.priority, w.runtime_s, w.job)
-                for w in list(wants.values())[:left]
-                if w.count > 0
-            ]
-            left -= len(rows)
+            rows: list[m.DemandRow] = []
+            for w in wants.values():
+                left_bytes -= weight(w.needs, w.job)
+                if left <= 0 or left_bytes <= 0:
+                    break
+                if w.count > 0:
+                    rows.append(m.DemandRow(w.row, w.needs, w.count, w.priority, w.runtime_s, w.job))
+                    left -= 1
             if rows:
                 demands.append(m.DemandOf(owner, tuple(rows)))
         return tuple(demands)

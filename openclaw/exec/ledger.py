@@ -42,7 +42,7 @@ class Ledger:
         self.me = me
         self.settings = settings
         self.out = Outbox(settings)
-        self.demands = Demands(settings.demand_rows_max)
+        self.demands = Demands(settings.demand_rows_max, settings.demand_bytes_max)
         self.timers = Timers()
         self.wall_offset_s = 0.0
         self.tasks: dict[TaskId, Entry] = {}
@@ -177,9 +177,9 @@ class Ledger:
             entry.fetching = True
             self.out.effects.append(Fetch(progress.task, progress.token, progress.worker, progress.exit))
 
-    def fetched(self, entry: Entry) -> None:
-        """The outputs are here as well: nothing is left to do."""
-        progress = replace(entry.progress, fetched=True)
+    def fetched(self, entry: Entry, error: str = "") -> None:
+        """The outputs are here as well, or `error` says why they never will be: nothing is left to do."""
+        progress = replace(entry.progress, fetched=True, error=entry.progress.error or error)
         self.out.effects.append(Store(Table.PROGRESS, progress.task, progress))
         self.out.effects.append(TaskFetched(progress.task))
         del self.tasks[progress.task], self.unfetched[progress.task]

@@ -18,6 +18,8 @@ from openclaw.ids import NodeId, TaskId, Token, owner_of
 from openclaw.messages import Status
 from openclaw.records import Counts, Progress, Restored, State, Table
 
+_FETCH_TRIES_MAX = 5
+
 
 class Owner:
     def __init__(self, me: NodeId, boot: str, settings: Settings, rng: e.Rng, restored: Restored) -> None:
@@ -251,12 +253,13 @@ class Owner:
         entry = self.ledger.unfetched.get(event.task)
         if entry is None or entry.progress.token != event.token:
             return
-        if event.ok:
+        entry.fetching = False
+        entry.tries += not event.ok
+        lost = event.gone and entry.tries >= _FETCH_TRIES_MAX
+        if event.ok or lost:
             self.ledger.out.acknowledge(entry.progress.worker, event.task, event.token)
-            self.ledger.fetched(entry)
+            self.ledger.fetched(entry, "its output is not on its worker any more" if lost else "")
         else:
-            entry.fetching = False
-            entry.tries += 1
             self.ledger.timers.set(now + self.ledger.backoff_s(entry.tries), "fetch", event.task)
 
     def _fetch_from(self, node: NodeId) -> None:

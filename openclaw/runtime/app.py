@@ -30,6 +30,8 @@ from openclaw.discovery.discovery import Sources as DiscoverySources
 from openclaw.discovery.interfaces import usable
 from openclaw.effects import (
     DrainAsked,
+    Event,
+    ExecutorDown,
     LinkDown,
     LinkUp,
     MetaChanged,
@@ -158,7 +160,7 @@ class App:
         context.queries = Queries(self._send)
         self._stack.push_async_callback(context.queries.close)
         context.link = ExecutorLink(
-            options.state_dir, lambda event: context.post(event), context.name_of(context.me), ORPHAN_S
+            options.state_dir, self._executor_said, context.name_of(context.me), ORPHAN_S
         )
         self.sources = Sources(context)
         self.pulls = Pulls(context, self.sources)
@@ -279,6 +281,11 @@ class App:
             log.error("not sent to %s: %s", peer, error)
             return False
         return self.context.transport.send(peer, data)
+
+    def _executor_said(self, event: Event) -> None:
+        if isinstance(event, ExecutorDown):
+            self.staging.abandon()
+        self.context.post(event)
 
     def _link(self, peer: NodeId, up: bool, refused: bool) -> None:
         self.context.post(LinkUp(peer) if up else LinkDown(peer, refused))

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from openclaw.config import FETCHES_PER_WORKER_MAX
 from openclaw.effects import Fetch, Fetched, Kill, ProcessExited, Run
+from openclaw.errors import MeshError
 from openclaw.executor.link import RunSpec
 from openclaw.executor.paths import SCRATCH, run_name
+from openclaw.files import WrongContent
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.records import Exit, InputFile, Payload
 from openclaw.runtime.context import Context
-from openclaw.runtime.docs import decode_payload
+from openclaw.runtime.payloads import checked
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.sources import FILE, LOG, OUTPUT, STREAMS, Sources
-from openclaw.transport.bulk import PullError
+from openclaw.transport.bulk import PullError, Why
 
 
 class Staging:
@@ -31,11 +36,20 @@ class Staging:
         self._context, self._sources, self._pulls = context, sources, pulls
         self._staging: dict[tuple[TaskId, Token], asyncio.Task[None]] = {}
         self._fetching: dict[tuple[TaskId, Token], asyncio.Task[None]] = {}
+        self._lanes: defaultdict[NodeId, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(FETCHES_PER_WORKER_MAX)
+        )
 
     def run(self, effects: Sequence[Run]) -> None:
         ready = []
         for effect in effects:
-            payload = decode_payload(effect.payload)
+            try:
+                payload = checked(effect.payload)
+            except MeshError as error:
+                self._post_exit(
+                    effect.task, effect.token, Exit(125, ended_by="stage", error=str(error)[:1024])
+                )
+                continue
             if payload.inputs or payload.stdin is not None:
                 self._stage_later(effect, payload)
             else:
@@ -51,6 +65,14 @@ class Staging:
             return
         task.cancel()
         self._post_exit(effect.task, effect.token, Exit(130, ended_by=effect.reason))
+
+    def abandon(self) -> None:
+        """The executor was lost: what waited for its files to be started is to be started elsewhere."""
+        for (task, token), staging in self._staging.items():
+            staging.cancel()
+            error = "the executor was lost before it could be started"
+            self._post_exit(task, token, Exit(137, ended_by="orphaned", error=error))
+        self._staging.clear()
 
     def fetch(self, effect: Fetch) -> None:
         key = (effect.task, effect.token)
@@ -68,16 +90,16 @@ class Staging:
         self._staging[key] = asyncio.get_running_loop().create_task(self._stage(effect, payload))
 
     async def _stage(self, effect: Run, payload: Payload) -> None:
-        scratch = self._context.link.run_dir(effect.task, effect.token) / SCRATCH
         stdin = None
         try:
+            scratch = self._context.link.run_dir(effect.task, effect.token) / SCRATCH
             for file in payload.inputs:
-                await self._bring(file, effect.owner)
+                await self._bring(file, effect.owner, FILE, file.sha256)
                 await asyncio.to_thread(self._context.files.link_into, file.sha256, scratch / file.name)
             if payload.stdin is not None:
-                await self._bring(payload.stdin, effect.owner)
+                await self._bring(payload.stdin, effect.owner, FILE, payload.stdin.sha256)
                 stdin = self._context.files.path(payload.stdin.sha256)
-        except (OSError, PullError) as error:
+        except (OSError, ValueError, MeshError) as error:
             self._staging.pop((effect.task, effect.token), None)
             text = f"its input could not be brought to this node: {error}"
             self._post_exit(effect.task, effect.token, Exit(125, ended_by="stage", error=text[:1024]))
@@ -85,14 +107,18 @@ class Staging:
         self._staging.pop((effect.task, effect.token), None)
         self._context.link.run_many([self._spec(effect, payload, stdin)])
 
-    async def _bring(self, file: InputFile, owner: NodeId) -> None:
-        """The file is in this node's store of contents when it returns, checked by its hash."""
+    async def _bring(self, file: InputFile, peer: NodeId, kind: str, name: str) -> None:
+        """The file is in this node's store of contents when it returns, checked by its hash.
+
+        What came before a break is hashed again, and all of it synced: gigabytes, so not in the event loop.
+        """
         files = self._context.files
         if files.has(file.sha256):
             return
-        with files.writer(file.sha256, file.size) as writer:
-            await self._pulls.whole(owner, FILE, file.sha256, writer.offset, writer.write)
-            writer.commit()
+        with ExitStack() as stack:
+            writer = await asyncio.to_thread(stack.enter_context, files.writer(file.sha256, file.size))
+            await self._pulls.whole(peer, kind, name, writer.offset, writer.write)
+            await asyncio.to_thread(writer.commit)
 
     def _spec(self, effect: Run, payload: Payload, stdin: Path | None = None) -> RunSpec:
         stdin_path = "" if stdin is None else str(stdin)
@@ -107,14 +133,18 @@ class Staging:
     # --- the owner's side ------------------------------------------------------------------------
 
     async def _fetch(self, effect: Fetch) -> None:
-        ok = True
+        ok = gone = False
         try:
-            await self._fetch_all(effect)
-        except (OSError, PullError):
-            ok = False
+            async with self._lanes[effect.worker]:
+                await self._fetch_all(effect)
+            ok = True
+        except (OSError, ValueError, MeshError) as error:
+            gone = isinstance(error, WrongContent) or (
+                isinstance(error, PullError) and error.why is Why.REFUSED
+            )
         finally:
             self._fetching.pop((effect.task, effect.token), None)
-        self._context.post(Fetched(effect.task, effect.token, ok))
+        self._context.post(Fetched(effect.task, effect.token, ok, gone))
 
     async def _fetch_all(self, effect: Fetch) -> None:
         exit, attempt = effect.exit, run_name(effect.task, effect.token)
@@ -129,11 +159,7 @@ class Staging:
             if len(inline) < size:
                 await self._fetch_log(effect, f"{attempt}/{stream}", stream, head, cut)
         for output in exit.outputs:
-            if not self._context.files.has(output.sha256):
-                with self._context.files.writer(output.sha256, output.size) as writer:
-                    name = f"{attempt}/{output.name}"
-                    await self._pulls.whole(effect.worker, OUTPUT, name, writer.offset, writer.write)
-                    writer.commit()
+            await self._bring(output, effect.worker, OUTPUT, f"{attempt}/{output.name}")
 
     async def _fetch_log(self, effect: Fetch, name: str, stream: str, head: int, cut: int) -> None:
         """The kept log is the head and the tail; how much is missing between them is in the exit record."""
@@ -143,6 +169,8 @@ class Staging:
             if cut:
                 await self._pulls.first(effect.worker, LOG, name, head, file.write)
             await self._pulls.whole(effect.worker, LOG, name, head + cut if cut else 0, _writing(file))
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())  # its worker forgets it after this
         partial.replace(kept)
 
 

@@ -10,22 +10,39 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta as Bound
 
 from openclaw.config import (
     ARGV_BYTES_MAX,
     DISK_FREE_BYTES_MIN,
     ENV_BYTES_MAX,
+    FILES_MAX,
+    NEEDS_MAX,
     PAYLOAD_BYTES_MAX,
+    PRIORITY_MAX,
     SUBMIT_BATCH_MAX,
 )
 from openclaw.effects import Accepted, Submitted
 from openclaw.errors import MeshError, Unavailable
 from openclaw.exec.eligible import refusals
 from openclaw.ids import NOBODY, NodeId, TaskId, mint_task_id
-from openclaw.records import Batch, InputFile, Kind, Needs, Payload, Submission
+from openclaw.records import (
+    Batch,
+    Count,
+    InputFile,
+    Kind,
+    Name,
+    Needs,
+    Payload,
+    Seconds,
+    Submission,
+    Text,
+)
 from openclaw.runtime.context import Context
+from openclaw.runtime.payloads import checked
 from openclaw.trust.batches import leaf, sign_batch
 
 encode = msgspec.msgpack.encode
@@ -34,34 +51,37 @@ encode = msgspec.msgpack.encode
 class NeedsRequest(msgspec.Struct, kw_only=True):
     """Where a task may run, as a person wrote it."""
 
-    node: str = ""
-    labels: dict[str, str] = {}
-    skills: list[str] = []
+    node: Name = ""
+    labels: Annotated[dict[Name, Name], Bound(max_length=NEEDS_MAX)] = {}
+    skills: Annotated[list[Name], Bound(max_length=NEEDS_MAX)] = []
 
 
 class FileRequest(msgspec.Struct, kw_only=True):
     path: str
-    name: str
+    name: Text
 
 
 class TaskRequest(msgspec.Struct, kw_only=True):
-    """One task of the control socket's `submit` and `run`; checked field by field by msgspec."""
+    """One task of the control socket's `submit` and `run`; checked field by field by msgspec.
+
+    What the nouns do not bound to the same would be accepted here, and read by nobody afterwards.
+    """
 
     argv: list[str]
     kind: Kind = Kind.COMMAND
     env: dict[str, str] = {}
     cwd: str = ""
-    timeout_s: float = 0.0
-    retries: int = 0
+    timeout_s: Seconds = 0.0
+    retries: Count = 0
     once: bool = False
     needs: NeedsRequest = msgspec.field(default_factory=NeedsRequest)
     name: str = ""
     job: str = ""
-    priority: int = 0
+    priority: Annotated[int, Bound(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = 0
     stdin: str | None = None
     take_stdin: bool = False
-    inputs: list[FileRequest] = []
-    outputs: list[str] = []
+    inputs: Annotated[list[FileRequest], Bound(max_length=FILES_MAX)] = []
+    outputs: Annotated[list[Text], Bound(max_length=FILES_MAX)] = []
     title: str = ""
 
 
@@ -90,6 +110,7 @@ class Submissions:
                     kind="too_large",
                     exit_code=125,
                 )
+            checked(payload)
         tasks = self._sign(requests, needs, payloads)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[tasks[0].task] = future
@@ -193,8 +214,6 @@ class Submissions:
             if request.take_stdin:
                 Path(request.stdin).unlink(missing_ok=True)
         inputs = tuple([await self._take_in(file) for file in request.inputs])
-        for name in (*(file.name for file in inputs), *request.outputs):
-            _check_relative(name)
         return Payload(
             tuple(request.argv),
             tuple(request.env.items()),
@@ -232,7 +251,7 @@ class Submissions:
                 task, need, payload, batch, index, now,
                 title=(request.title or " ".join(request.argv))[:200],
                 name=request.name[:128], job=request.job[:128], priority=request.priority,
-                retries=max(0, request.retries), once=request.once,
+                retries=request.retries, once=request.once,
             )
             for index, (task, need, payload, request) in enumerate(zip(ids, needs, payloads, requests, strict=True))
         )  # fmt: skip
@@ -249,14 +268,6 @@ def _check_size(what: str, values: Sequence[str], limit: int) -> None:
     if any("\0" in value for value in values):
         raise MeshError(
             f"the {what} contain a NUL byte, which no process can be given", kind="usage", exit_code=2
-        )
-
-
-def _check_relative(name: str) -> None:
-    parts = Path(name).parts
-    if not parts or Path(name).is_absolute() or ".." in parts:
-        raise MeshError(
-            f"{name!r} is not a file name inside the task's scratch directory", kind="usage", exit_code=2
         )
 
 

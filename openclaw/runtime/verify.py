@@ -6,6 +6,8 @@ by the sender's next question. The core sees nothing unsigned.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from openclaw.ids import owner_of
@@ -15,6 +17,7 @@ from openclaw.runtime.context import Context
 from openclaw.trust.batches import leaf, verify_batch
 
 LEAF_BYTES = 16
+TASK_ID = re.compile(r"[a-z2-7]{16}-[a-z2-7]{1,32}")  # it becomes a key of our store and a name on our disk
 
 _encode = msgspec.msgpack.encode
 
@@ -32,7 +35,7 @@ def admit(context: Context, message: AnyMessage) -> AnyMessage | None:
 def _genuine(context: Context, batches: tuple[Batch, ...], item: Item) -> bool:
     """The owner whom the task's id names signed exactly this task, these needs and this payload."""
     key = context.mesh.roster.signing_key(owner_of(item.task))
-    if key is None or item.batch >= len(batches):
+    if key is None or item.batch >= len(batches) or not TASK_ID.fullmatch(item.task):
         return False
     batch = batches[item.batch]
     start = item.leaf * LEAF_BYTES

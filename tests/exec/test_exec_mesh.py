@@ -185,6 +185,21 @@ def test_outputs_are_fetched_before_the_worker_may_forget() -> None:
     assert mesh[0].owner.active(task) is None
 
 
+def test_outputs_that_are_gone_are_not_asked_for_for_ever() -> None:
+    mesh = Mesh()
+    (task,) = mesh.submit(0, needs=Needs(node=mesh.ids[1]))
+    mesh.finish(exit=Exit(0, outputs=(InputFile("a", "hash", 1),)))
+    (fetch,) = [note for note in mesh[0].notes if isinstance(note, e.Fetch)]
+    for _ in range(5):
+        assert not mesh.progress(task).fetched
+        mesh.give(0, e.Fetched(task, fetch.token, ok=False, gone=True))
+        mesh.advance(60)
+    assert mesh.progress(task).fetched
+    assert mesh.state(task) is State.SUCCEEDED
+    assert "output" in mesh.progress(task).error
+    assert rows(mesh, Table.ATTEMPTS) == 0
+
+
 # --- cancel --------------------------------------------------------------------------------------
 
 

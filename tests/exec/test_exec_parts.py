@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from openclaw import effects as e
 from openclaw import messages as m
+from openclaw import wire
 from openclaw.config import MESSAGE_BYTES_MAX, Settings
 from openclaw.errors import IllegalMove
 from openclaw.exec.deliveries import Deliveries
@@ -32,6 +33,7 @@ from openclaw.records import (
     Attempt,
     Batch,
     Exit,
+    InputFile,
     Kind,
     Member,
     Meta,
@@ -155,7 +157,7 @@ def test_the_submitter_needs_the_capability() -> None:
     st.lists(st.tuples(st.sampled_from(["push", "front", "take", "remove"]), st.integers(0, 3)), max_size=60)
 )
 def test_rows_agree_with_a_plain_list(moves: list[tuple[str, int]]) -> None:
-    demands = Demands(rows_max=2)
+    demands = Demands(2, 1 << 20)
     plain: dict[int, list[TaskId]] = {}
     rows = [demands.row_of(submission(ME, 1, priority=p)) for p in range(4)]
     for number, (what, priority) in enumerate(moves):
@@ -180,11 +182,41 @@ def test_rows_agree_with_a_plain_list(moves: list[tuple[str, int]]) -> None:
 
 
 def test_a_hundred_thousand_equal_tasks_are_one_row() -> None:
-    demands = Demands(rows_max=8)
+    demands = Demands(8, 1 << 20)
     one = submission(ME, 1)
     for number in range(100_000):
         demands.push(TaskId(str(number)), demands.row_of(one))
     assert [row.count for row in demands.table()] == [100_000]
+
+
+def test_a_demand_of_any_classes_fits_into_one_message() -> None:
+    """The most urgent rows are told, whatever labels people invent; the leader's hand-over is bounded as well."""
+    settings = Settings()
+    demands = Demands(settings.demand_rows_max, settings.demand_bytes_max)
+    for number in range(1000):
+        labels = tuple((f"label{n}" * 10, "värde" * 20) for n in range(20))
+        one = submission(ME, number + 1, needs=Needs(labels=labels), job=f"job{number}", priority=number)
+        demands.push(one.task, demands.row_of(one))
+    table = demands.table()
+    assert [row.priority for row in table] == list(range(999, 999 - len(table), -1))
+    assert len(wire.encode(m.Demand(Epoch(1, ME), 0, table))) < MESSAGE_BYTES_MAX
+    leader = Leader(ME, settings, Random(1))
+    epoch = Epoch(1, ME)
+    leader.handle(e.LeaderChanged(epoch), 0.0)
+    for number in range(1, 9):
+        leader.handle(e.Received(m.Demand(epoch, 0, table), node_id(number)), 0.0)
+    (offer,) = leader.handle(e.OfferTurn(node_id(1), 2, 1.0), 0.0)
+    assert isinstance(offer, e.Send)
+    assert len(wire.encode(offer.message)) < MESSAGE_BYTES_MAX
+
+
+def test_outcomes_with_many_outputs_are_cut_to_size() -> None:
+    deliveries = Deliveries(Settings())
+    files = tuple(InputFile("o" * 200 + str(n), "0" * 64, 1) for n in range(256))
+    for number in range(64):
+        deliveries.add(ME, m.Outcome(TaskId(f"{ME}-{number}"), token(), Exit(0, outputs=files)))
+    sends = [one for one in deliveries.flush(1.0, lambda _: True) if isinstance(one, e.Send)]
+    assert all(len(wire.encode(one.message)) < MESSAGE_BYTES_MAX for one in sends)
 
 
 # --- fences --------------------------------------------------------------------------------------
