@@ -8,6 +8,7 @@ node anyway. A frame is a 4-byte big-endian length and a msgpack map. A request 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import struct
@@ -24,6 +25,8 @@ from openclaw.errors import MeshError
 Frame = dict[str, object]
 Emit = Callable[[Frame], Awaitable[None]]
 Operation = Callable[[Frame, Emit], Awaitable[Frame]]
+
+log = logging.getLogger("openclaw")
 
 _LENGTH = struct.Struct(">I")
 PIPELINED_MAX = 64
@@ -140,6 +143,9 @@ class _Client(asyncio.Protocol):
             return failure(error.kind, str(error), error.exit_code)
         except (KeyError, TypeError, ValueError) as error:
             return failure("usage", f"{request.get('op')}: {error!r}", 2)
+        except Exception as error:  # whatever it is, whoever asked must not wait for ever
+            log.exception("the request %r failed", request.get("op"))
+            return failure("internal", f"{request.get('op')} failed on this node: {error!r}", 1)
 
     async def _emit(self, frame: Frame) -> None:
         """Waits while the client reads more slowly than we write."""

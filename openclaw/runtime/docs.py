@@ -20,7 +20,11 @@ def utc(wall_s: float) -> str | None:
     """ISO 8601 in UTC, to the millisecond; None for "not yet"."""
     if wall_s <= 0:
         return None
-    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        moment = datetime.fromtimestamp(wall_s, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None  # some worker's clock is out of its mind
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def node_ref(node: NodeId, name_of: NameOf) -> Doc | None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from openclaw.config import WATCHERS_MAX
+from openclaw.config import MESSAGE_BYTES_MAX, WATCHERS_MAX
 from openclaw.errors import MeshError, Unavailable
 from openclaw.ids import NodeId
 from openclaw.messages import AnyMessage, Query, Reply
@@ -20,6 +20,7 @@ Args = dict[str, object]
 Answerer = Callable[[NodeId, Args], Awaitable[Args]]
 ANSWER_S = 5.0
 LONG_POLL_S = 20.0
+ANSWER_BYTES_MAX = MESSAGE_BYTES_MAX - 256
 
 _decode = msgspec.msgpack.Decoder(dict[str, object]).decode
 _encode = msgspec.msgpack.encode
@@ -82,9 +83,14 @@ class Queries:
             answer: Args = {"ok": True, **await answerer(sender, self._body(query.body))}
         except MeshError as error:
             answer = _refusal(error.kind, str(error))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
             answer = _refusal("bad_question", f"{query.op}: {error!r}")
-        self._send(sender, Reply(query.seq, _encode(answer)))
+        body = _encode(answer)
+        if len(body) > ANSWER_BYTES_MAX:
+            body = _encode(
+                _refusal("too_large", f"{query.op}: the answer is {len(body)} bytes; ask for less")
+            )
+        self._send(sender, Reply(query.seq, body))
 
     @staticmethod
     def _body(data: bytes) -> Args:

@@ -20,6 +20,8 @@ from openclaw.runtime.queries import LONG_POLL_S, Args
 
 PREFIX_CHARS_MIN = 4
 LISTED_MAX = 10_000
+LISTED_BYTES_MAX = 512 << 10  # in one answer to another node
+CANCELLED_AT_ONCE_MAX = 1024
 
 _encode = msgspec.msgpack.encode
 _submission = msgspec.msgpack.Decoder(Submission).decode
@@ -121,7 +123,8 @@ class Tasks:
             if owner_of(task) != self._context.me:
                 others.setdefault(owner_of(task), []).append(task)
         for owner, theirs in others.items():
-            self._context.send(owner, Cancel(tuple(theirs)))
+            for start in range(0, len(theirs), CANCELLED_AT_ONCE_MAX):
+                self._context.send(owner, Cancel(tuple(theirs[start : start + CANCELLED_AT_ONCE_MAX])))
 
     async def resolve(self, prefix: str) -> TaskId:
         """The one task whose id is or begins with `prefix`, here or at any live node."""
@@ -157,7 +160,7 @@ class Tasks:
 
     async def listed(self, everywhere: bool, state: State | None, limit: int) -> list[Doc]:
         """Newest first: this node's tasks, or with `everywhere` those of every live node."""
-        rows = self._brief(state, limit)
+        rows = await asyncio.to_thread(self._brief, state, limit)
         if everywhere:
             args: Args = {"state": state, "limit": limit}
             answers = await asyncio.gather(
@@ -224,7 +227,13 @@ class Tasks:
 
     async def _answer_tasks(self, _peer: NodeId, args: Args) -> Args:
         state = State(str(args["state"])) if args.get("state") else None
-        return {"tasks": self._brief(state, int(str(args.get("limit", 100))))}
+        rows = await asyncio.to_thread(self._brief, state, int(str(args.get("limit", 100))))
+        left = LISTED_BYTES_MAX
+        for count, row in enumerate(rows):
+            left -= len(_encode(row))
+            if left < 0:
+                return {"tasks": rows[:count]}
+        return {"tasks": rows}
 
     async def _answer_find(self, _peer: NodeId, args: Args) -> Args:
         return {"ids": list(self._context.store.find(str(args["prefix"])))}
