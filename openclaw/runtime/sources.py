@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openclaw.executor import record
+from openclaw.executor.logs import read_log
 from openclaw.executor.paths import RUNS, SCRATCH
 from openclaw.ids import NodeId, TaskId
 from openclaw.runtime.context import Context
@@ -46,18 +47,31 @@ class FileSource:
         while True:
             ended = self._ended()  # before the read: what was written until then is read
             if size >= THREAD_BYTES_MIN and os.fstat(self._fd).st_size - offset >= THREAD_BYTES_MIN:
-                data = await asyncio.to_thread(os.pread, self._fd, size, offset)
+                data = await asyncio.to_thread(self._take, self._fd, size, offset)
             else:
-                data = os.pread(self._fd, size, offset)
+                data = self._take(self._fd, size, offset)
+            if data is None:
+                return None
             if data or ended:
                 return data or None
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, TAIL_S_MAX)
 
+    def _take(self, fd: int, size: int, offset: int) -> bytes | None:
+        return os.pread(fd, size, offset)
+
     def close(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+class LogSource(FileSource):
+    """A log of an attempt. It ends where its middle was cut out: what is a hole was never output."""
+
+    def _take(self, _fd: int, size: int, offset: int) -> bytes | None:
+        start, data = read_log(self._path, offset, size)
+        return data if start == offset else None
 
 
 class Sources:
@@ -72,8 +86,9 @@ class Sources:
         path = self._path(ref)
         if path is None or not path.is_file() or path.is_symlink():
             return None
-        follow = ref.follow and ref.kind == LOG
-        return FileSource(path, lambda: _ended(path.parent)) if follow else FileSource(path)
+        if ref.kind != LOG:
+            return FileSource(path)
+        return LogSource(path, lambda: _ended(path.parent)) if ref.follow else LogSource(path)
 
     def kept(self, task: TaskId, stream: str) -> Path:
         """Where this node keeps the fetched output of a task that it owns."""
