@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from openclaw.errors import MeshError
+from openclaw.errors import MeshError, Unavailable
 from openclaw.executor.paths import run_name
 from openclaw.ids import NodeId, TaskId, Token
+from openclaw.messages import Status
 from openclaw.records import Exit, State
 from openclaw.runtime.context import Context
+from openclaw.runtime.docs import exit_code
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.sources import KEPT, LOG, STREAMS
 from openclaw.runtime.tasks import Snapshot, Tasks
@@ -46,12 +48,25 @@ class Attachment:
         try:
             while not snapshot.done:
                 await self._show(snapshot)
+                self._check_reachable(snapshot)
                 snapshot = await self._next(snapshot)
             await self._show_placed(snapshot)
             await self._drain(snapshot)
         finally:
             await self._end_pulls()
         return snapshot
+
+    def _check_reachable(self, snapshot: Snapshot) -> None:
+        """A task that has ended may have its output on a machine that sleeps for days: nobody waits for that."""
+        progress = snapshot.progress
+        worker = self._context.node.membership.members().get(progress.worker)
+        if progress.state.final and (worker is None or worker.status >= Status.DOWN):
+            name, task = self._context.name_of(progress.worker), snapshot.submission.task
+            raise Unavailable(
+                f"the task has {progress.state} (exit code {exit_code(progress)}), but its output is still on {name}, "
+                f"which is away; it is fetched when that is back: openclaw task logs {task}",
+                kind="output_away",
+            )
 
     async def so_far(self, task: TaskId) -> Snapshot:
         """What there is now, without waiting for more."""
