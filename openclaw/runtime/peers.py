@@ -26,6 +26,7 @@ from openclaw.transport.poller import SyncSocket
 INTRODUCE_EVERY_S = 30.0
 INTRODUCE_S = 5.0
 INTRODUCING_MAX = 16
+INTRODUCED_MAX = 4096
 ADDRESSES_MAX = 16
 SYNC_RECORDS_MAX = 200
 GOODBYE_S = 0.3
@@ -40,6 +41,7 @@ class Peers:
         self._context, self._sockets, self._log = context, sockets, log
         self._introduced_at: dict[str, float] = {}
         self._introducing: set[asyncio.Task[None]] = set()
+        self._remembering: set[asyncio.Task[None]] = set()
         self._addresses: dict[NodeId, tuple[str, ...]] = {}
         self._bulk_ports: dict[NodeId, int] = {}
 
@@ -54,7 +56,7 @@ class Peers:
     async def close(self) -> None:
         for task in self._introducing:
             task.cancel()
-        await asyncio.gather(*self._introducing, return_exceptions=True)
+        await asyncio.gather(*self._introducing, *self._remembering, return_exceptions=True)
 
     # --- addresses -------------------------------------------------------------------------------
 
@@ -77,7 +79,16 @@ class Peers:
             return
         self._bulk_ports[node] = meta.bulk_port
         self._set_addresses(node, meta.addresses)
-        self._context.mesh.remember_addresses(node, meta.addresses)
+        remembering = asyncio.create_task(self._remember(node, meta.addresses))
+        self._remembering.add(remembering)
+        remembering.add_done_callback(self._remembering.discard)
+
+    async def _remember(self, node: NodeId, addresses: tuple[str, ...]) -> None:
+        """For the next start. A write of its own waits for the disk, and a full one is no reason to end here."""
+        try:
+            await asyncio.to_thread(self._context.mesh.remember_addresses, node, addresses)
+        except MeshError as error:
+            self._log(f"the addresses of {self._context.name_of(node)} were not kept: {error}")
 
     def bulk_addresses(self, node: NodeId) -> list[str]:
         """Where a member's bulk port may be reached, the mesh's own path first."""
@@ -176,6 +187,8 @@ class Peers:
             return
         if len(self._introducing) >= INTRODUCING_MAX:
             return
+        if len(self._introduced_at) >= INTRODUCED_MAX:  # anybody on the LAN can hint at any address
+            self._introduced_at.clear()
         self._introduced_at[address] = now
         task = asyncio.create_task(self._introduction(address, mesh_address))
         self._introducing.add(task)
