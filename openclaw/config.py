@@ -70,6 +70,7 @@ INVITE_HOURS = 24.0
 # The command line.
 ANSWER_S_MAX = 60.0  # a short answer of the node on this machine
 START_S_MAX = 90.0
+NEIGHBOURS_S = 2.5
 WAIT_IDS_MAX = 1000
 MAP_CHUNKS_MAX = 16  # of SUBMIT_BATCH_MAX tasks, under way at once
 MAP_HELD_BYTES_MAX = 64 << 20  # results that are done before their turn

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from openclaw.cli.options import StartOptions
 from openclaw.cli.output import emit, note
 from openclaw.client import Client, Doc
-from openclaw.config import INVITE_HOURS, PORT, START_S_MAX
+from openclaw.config import INVITE_HOURS, NEIGHBOURS_S, START_S_MAX
 from openclaw.errors import MeshError
 
 if TYPE_CHECKING:
@@ -180,15 +180,13 @@ def greet(options: StartOptions, ready: Doc) -> None:
     """What a person wants to know of a node that has just started; on stderr, where nothing parses it."""
     note(f"node {ready['node']['name']} serves in mesh {ready['mesh']['name']}")
     note(f"state folder {ready['state_dir']}, addresses {', '.join(ready['addresses']) or 'none'}")
-    port = int(next(iter(ready["addresses"]), f":{options.port or PORT}").rpartition(":")[2])
-    note(
-        f"other machines need to reach TCP ports {port} to {port + 2}, and UDP 5353 to find this one by themselves"
-    )
+    ports = ", ".join(map(str, ready["ports"]))
+    note(f"other machines need to reach TCP ports {ports}, and UDP 5353 to find this one by themselves")
     if sys.stderr.isatty():
-        _next_machine(options)
+        _next_machine(options, ready["mesh"]["id"])
 
 
-def _next_machine(options: StartOptions) -> None:
+def _next_machine(options: StartOptions, mesh_id: str) -> None:
     """A node alone in its mesh prints the line to paste elsewhere; one that may not invite says nothing."""
     try:
         with Client(options.state_dir) as client:
@@ -207,3 +205,23 @@ def _next_machine(options: StartOptions) -> None:
     note(
         f"on the next machine (within {INVITE_HOURS:g} h):\n\n  openclaw node start --join {answer['token']}\n"
     )
+    if options.mdns:
+        _name_neighbours(mesh_id)
+
+
+def _name_neighbours(mesh_id: str) -> None:
+    """Somebody who meant to join a mesh and made one instead should see it at once."""
+    import asyncio
+
+    from openclaw.discovery.discovery import browse
+    from openclaw.trust.certificates import MeshId
+    from openclaw.trust.mesh import mesh_tag
+
+    own = mesh_tag(MeshId(mesh_id))
+    others = {hint.mesh_tag: hint.name or hint.node for hint in asyncio.run(browse(NEIGHBOURS_S))}
+    for tag, name in sorted(others.items()):
+        if tag and tag != own:
+            note(
+                f"there is another mesh on this LAN (seen at {name or tag}); to join it instead: run "
+                "openclaw node invite there, and paste its line here"
+            )

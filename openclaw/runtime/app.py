@@ -384,6 +384,7 @@ class App:
                 "node": {"id": context.me, "name": context.name_of(context.me)},
                 "mesh": {"id": context.mesh.mesh_id, "name": context.mesh.name},
                 "addresses": list(self._meta.addresses),
+                "ports": [context.transport.port, self._intro.port, context.bulk.port],
                 "state_dir": str(context.state_dir),
             }
             print(json.dumps(ready), flush=True)
