@@ -15,11 +15,13 @@ from openclaw.runtime.docs import decode_payload
 
 
 def checked(data: bytes) -> Payload:
-    """Raises MeshError unless it can be read, and its files lie inside the task's scratch directory."""
+    """Raises MeshError unless it can be read and started, with all files inside the task's scratch directory."""
     try:
         payload = decode_payload(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MeshError(f"what the task carries cannot be read: {error}", kind="usage", exit_code=2) from None
+    if not payload.argv:
+        raise MeshError("there is no command to run", kind="usage", exit_code=2)
     for name in (*(file.name for file in payload.inputs), *payload.outputs):
         _check_inside(name)
     return payload

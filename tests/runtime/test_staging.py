@@ -92,7 +92,13 @@ async def test_a_name_outside_the_scratch_directory_is_an_end_and_no_file(tmp_pa
     assert not world.started
 
 
-@pytest.mark.parametrize("junk", [b"", b"junk", b"\x91\x93\x01", msgspec.msgpack.encode(["true"])])
+NO_COMMAND = msgspec.msgpack.encode(Payload(()))
+NO_NUMBER = msgspec.msgpack.encode(Payload(("true",), timeout_s=float("nan")))
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"junk", b"\x91\x93\x01", msgspec.msgpack.encode(["true"]), NO_COMMAND, NO_NUMBER]
+)
 async def test_a_payload_that_cannot_be_read_ends_its_task_and_not_the_node(
     tmp_path: Path, junk: bytes
 ) -> None:
