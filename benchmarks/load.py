@@ -73,10 +73,14 @@ def run_load(mesh: LocalMesh, count: int, argv: list[str]) -> float:
 
 
 def memory_mb(node: LocalNode) -> float:
+    """What the node's process holds for itself: PSS without the pages of its store's file, which the kernel may
+    drop whenever it wants them."""
     import psutil
 
     assert node.process is not None
-    return float(psutil.Process(node.process.pid).memory_full_info().pss) / 1e6
+    process = psutil.Process(node.process.pid)
+    store = sum(row.pss for row in process.memory_maps() if row.path.endswith("data.mdb"))
+    return float(process.memory_full_info().pss - store) / 1e6
 
 
 def with_ledger(mesh: LocalMesh, count: int) -> Counter[str]:

@@ -44,6 +44,7 @@ PRIORITY_MAX = 1000
 OUTPUT_KEPT_BYTES_MAX = 64 << 20
 FILE_BYTES_MAX = 10 << 30
 SUBMIT_BATCH_MAX = 256
+SIGNED_TOGETHER = 32  # tasks under one signature: each keeps the hashes of all of them on disk
 
 # The store.
 MAP_BYTES_MIN = 64 << 20

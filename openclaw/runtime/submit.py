@@ -23,6 +23,7 @@ from openclaw.config import (
     NEEDS_MAX,
     PAYLOAD_BYTES_MAX,
     PRIORITY_MAX,
+    SIGNED_TOGETHER,
     SUBMIT_BATCH_MAX,
 )
 from openclaw.effects import Accepted, Submitted
@@ -240,15 +241,19 @@ class Submissions:
     ) -> tuple[Submission, ...]:
         context = self._context
         ids = [mint_task_id(context.me, context.boot, next(self._sequence)) for _ in requests]
-        leaves = b"".join(
+        leaves = [
             leaf(task, encode(need), payload)
             for task, need, payload in zip(ids, needs, payloads, strict=True)
-        )
-        batch = Batch(sign_batch(context.keys, context.mesh.mesh_id, leaves), leaves)
+        ]
+        batches = [
+            Batch(sign_batch(context.keys, context.mesh.mesh_id, signed), signed)
+            for start in range(0, len(leaves), SIGNED_TOGETHER)
+            if (signed := b"".join(leaves[start : start + SIGNED_TOGETHER]))
+        ]
         now = context.wall()
         return tuple(
             Submission(
-                task, need, payload, batch, index, now,
+                task, need, payload, batches[index // SIGNED_TOGETHER], index % SIGNED_TOGETHER, now,
                 title=(request.title or " ".join(request.argv))[:200],
                 name=request.name[:128], job=request.job[:128], priority=request.priority,
                 retries=request.retries, once=request.once,
