@@ -13,13 +13,18 @@ disagree can overload a worker but never start an attempt twice.
 
 from __future__ import annotations
 
-from typing import NamedTuple, NewType
+from typing import Annotated, NamedTuple, NewType
+
+from msgspec import Meta
 
 NodeId = NewType("NodeId", str)
 """16 characters of base32: the hash of a node's two public keys."""
 
 TaskId = NewType("TaskId", str)
 """`OWNER-BOOTSEQ`: the owner's id, then what is unique at the owner across all of its restarts."""
+
+Counter = Annotated[int, Meta(ge=0, lt=1 << 53)]
+"""Any of the four; a peer's packet with a number beyond it is junk."""
 
 NODE_ID_CHARS = 16
 SHORT_CHARS = 8
@@ -32,14 +37,14 @@ class Incarnation(NamedTuple):
     Raising the counter refutes an accusation; a new boot means that what the node had in memory is gone.
     """
 
-    counter: int
+    counter: Counter
     boot: str
 
 
 class Epoch(NamedTuple):
     """A leader's term. Ordered by term, then by node, so any two differ and compare."""
 
-    term: int
+    term: Counter
     node: NodeId
 
 
@@ -50,10 +55,10 @@ class Token(NamedTuple):
     took over at once, `incarnation` is the owner's count, `attempt` counts from 1.
     """
 
-    takeover: int
+    takeover: Counter
     owner: NodeId
-    incarnation: int
-    attempt: int
+    incarnation: Counter
+    attempt: Counter
 
 
 NOBODY = NodeId("")

@@ -37,6 +37,7 @@ STOP_GRACE_S = 5.0
 READ_BYTES = 256 << 10
 ROWS_BYTES = 1 << 20  # a frame of rows is closed at this size
 UNSENT_BYTES_MAX = 64 << 20
+SECONDS_MAX = 1e12
 
 
 class Node:
@@ -159,21 +160,22 @@ class Executor:
         match frame:
             case ["start", [*rows]]:
                 for row in rows:
-                    self.supervisor.start(Spec(*row[: len(Spec._fields)]), now)
+                    self.supervisor.start(_spec(row), now)
             case ["kill", [*rows]]:
                 for task, token, reason, grace_s, *_ in rows:
-                    self.supervisor.kill(task, token, reason, grace_s, now)
+                    self.supervisor.kill(task, token, str(reason), _seconds(grace_s), now)
             case ["forget", [*rows]]:
                 for task, token, *_ in rows:
                     self.supervisor.forget(task, token)
             case ["hello", [*limits]]:
-                self.limits = self.supervisor.limits = Limits(*limits[: len(Limits._fields)])
+                orphan_s, *sizes = limits[: len(Limits._fields)]
+                self.limits = self.supervisor.limits = _limits(orphan_s, sizes)
                 node.greeted = True
                 node.listing = self._listing()
                 self.supervisor.started.clear()
                 self.supervisor.exited.clear()
-            case ["stop", int() | float() as grace_s]:
-                self._stop(grace_s)
+            case ["stop", grace_s]:
+                self._stop(_seconds(grace_s))
             case _:
                 raise ValueError(f"no such frame: {str(frame)[:80]}")
 
@@ -249,6 +251,33 @@ class Executor:
             events |= selectors.EVENT_WRITE
         if self.selector.get_key(node).events != events:
             self.selector.modify(node, events)
+
+
+# --- what a frame may hold -----------------------------------------------------------------------
+
+
+def _spec(row: list[Any]) -> Spec:
+    """A row of a `start` frame. What would only fail once the command runs is refused here."""
+    spec = Spec(*row[: len(Spec._fields)])
+    words = [*spec.argv, *spec.outputs, *(word for pair in spec.env for word in pair)]
+    words += [spec.task, spec.cwd, spec.stdin_path]
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError(f"no command: {str(row)[:80]}")
+    return spec._replace(timeout_s=_seconds(spec.timeout_s), grace_s=_seconds(spec.grace_s))
+
+
+def _limits(orphan_s: object, sizes: list[Any]) -> Limits:
+    """A frame must hold what we close one at, and the row that went over it."""
+    limits = Limits(_seconds(orphan_s), *sizes)
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or limits.frame_bytes < 2 * ROWS_BYTES:
+        raise ValueError(f"limits of {limits}")
+    return limits
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, int | float) and 0 <= value < SECONDS_MAX:
+        return value
+    raise ValueError(f"a span of {value!r} seconds")
 
 
 # --- start ---------------------------------------------------------------------------------------

@@ -125,6 +125,13 @@ class Membership:
         row = self._roll.rows.get(node)
         return None if row is None else row.meta
 
+    def counters(self, node: NodeId) -> tuple[int, int]:
+        """How far `node` has counted its incarnations and its metadata, as far as we know."""
+        if node == self._me:
+            return self.incarnation.counter, self._own.version
+        row = self._roll.rows.get(node)
+        return (0, 0) if row is None else (row.claim.incarnation.counter, row.claim.meta_version)
+
     # --- the one door ----------------------------------------------------------------------------
 
     def handle(self, event: Event | Note, now: float) -> list[Effect]:

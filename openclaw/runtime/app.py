@@ -269,7 +269,7 @@ class App:
             case DialBulk():
                 self.context.bulk.dial(sender, [f"{host}:{message.port}" for host in message.addresses])
             case _:
-                admitted = admit(self.context, message)
+                admitted = admit(self.context, message, sender)
                 if admitted is not None and not self._loop.offer(Received(admitted, sender)):
                     self._counters.count(wire.Reason.THROTTLED)
 

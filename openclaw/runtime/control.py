@@ -141,7 +141,7 @@ class _Client(asyncio.Protocol):
             return {"ok": True, **await operation(request, self._emit)}
         except MeshError as error:
             return failure(error.kind, str(error), error.exit_code)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AssertionError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             return failure("usage", f"{request.get('op')}: {error!r}", 2)
         except Exception as error:  # whatever it is, whoever asked must not wait for ever
             log.exception("the request %r failed", request.get("op"))
