@@ -113,10 +113,13 @@ class Node:
             self._step(queue, effects, now)
         else:
             raise AssertionError(f"livelock: {queue[0]} and {len(queue) - 1} more at one instant")
-        self._due = self._earliest()
         return effects
 
     def next_deadline(self) -> float | None:
+        """When to call with `Tick` next. To be asked after each batch: lateness is measured against the answer."""
+        self._due = min(
+            (due for machine in self._machines if (due := machine.next_deadline()) is not None), default=None
+        )
         return self._due
 
     def _step(self, queue: deque[Event | Note], effects: list[Effect], now: float) -> None:
@@ -153,11 +156,6 @@ class Node:
                 )
             case _:
                 return self._by_event.get(type(event), self._machines)
-
-    def _earliest(self) -> float | None:
-        return min(
-            (due for machine in self._machines if (due := machine.next_deadline()) is not None), default=None
-        )
 
     def _message_routes(self) -> dict[type, tuple[Machine, ...]]:
         rooms: tuple[tuple[Machine, object], ...] = (
