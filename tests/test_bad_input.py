@@ -3,7 +3,8 @@
 On real processes, through the command line: the exit code, the kind that scripts read, and that nothing is lost.
 The same list is also covered elsewhere, where the rest of it is seen better:
 
-* attacks on the ports and sockets of a live node: `test_bad_bytes.py`; a full disk: `test_bad_disk.py`;
+* attacks on the ports and sockets of a live node: `test_bad_bytes.py`; a full disk: `test_bad_disk.py`; arbitrary
+  bytes into every decoder: `test_bad_frames.py` and what it names;
 * a state folder on a network file system, with open modes, or a file in its place: `trust/test_identity.py`;
 * every spelling of a garbled token, invites put together from two: `trust/test_joining.py`;
 * a store that is truncated, flipped or of something else: `test_store.py`;

@@ -240,7 +240,7 @@ class ExecutorLink(asyncio.Protocol):
         try:
             for body in self._feed.feed(data):
                 self._hear(DECODER.decode(body))
-        except (Oversized, msgspec.DecodeError) as error:
+        except (Oversized, msgspec.DecodeError, UnicodeDecodeError) as error:
             LOG.error("the executor speaks in an unknown way (%s); connecting anew", error)
             assert self._transport is not None
             self._transport.abort()
