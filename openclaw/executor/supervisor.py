@@ -33,6 +33,7 @@ from openclaw.platform import boot_id, exit_fd, process_start
 
 HeldRow = tuple[str, TokenRow, ExitRow | None]
 UNWRITTEN_RETRY_S = 1.0
+REMOVALS_MAX = 4096
 
 
 class Supervisor:
@@ -52,6 +53,7 @@ class Supervisor:
         self.selector = selector
         self.running: dict[str, Run] = {}
         self.jobs: deque[Iterator[None]] = deque()
+        self.removals: deque[Iterator[None]] = deque()
         self.unwritten: dict[str, tuple[int, ExitRow]] = {}
         self.retry_at = FOREVER
         self.started: list[tuple[str, TokenRow, float]] = []
@@ -132,7 +134,8 @@ class Supervisor:
             kept = self.unwritten.pop(name, None)
             if kept:
                 os.close(kept[0])
-            self.jobs.append(self._remove(f"{self.runs}/{name}"))
+            folder = f"{self.runs}/{name}"
+            (self.removals if self._light(folder) else self.jobs).append(self._remove(folder))
 
     def _remove(self, folder: str) -> Iterator[None]:
         try:
@@ -168,7 +171,7 @@ class Supervisor:
 
     def next_at(self) -> float:
         """When `tick` is due, on the clock that `now` is from; 0 while there is work to go on with."""
-        if self.jobs:
+        if self.jobs or self._may_remove():
             return 0.0
         retry_at = self.retry_at if self.unwritten else FOREVER
         return min(retry_at, min((run.next_at for run in self.running.values()), default=FOREVER))
@@ -180,13 +183,27 @@ class Supervisor:
                 self._attend(run, now)
         for _ in range(len(self.jobs)):
             self._step(self.jobs.popleft())
+        if self._may_remove():
+            self._step(self.removals.popleft(), self.removals)
         if self.unwritten and now >= self.retry_at:
             self._retry_unwritten(now)
 
-    def _step(self, job: Iterator[None]) -> None:
+    def _step(self, job: Iterator[None], jobs: deque[Iterator[None]] | None = None) -> None:
         """Go one step on, and come back for the next if there is one."""
         if next(job, True) is None:
-            self.jobs.append(job)
+            (self.jobs if jobs is None else jobs).append(job)
+
+    def _light(self, folder: str) -> bool:
+        """Whether a finished run holds next to nothing on the disk, so that its removal can wait."""
+        try:
+            os.rmdir(f"{folder}/{SCRATCH}")
+            return all(os.stat(folder + log).st_size <= self.limits.inline_bytes for log in LOGS)
+        except OSError:
+            return False
+
+    def _may_remove(self) -> bool:
+        """Light folders are cleared away when nothing runs, or when too many have gathered."""
+        return bool(self.removals) and (not self.running or len(self.removals) > REMOVALS_MAX)
 
     def _attend(self, run: Run, now: float) -> None:
         if now >= run.deadline:
