@@ -146,7 +146,7 @@ def test_a_token_of_somebody_who_left(solo: LocalMesh) -> None:
 
 
 def test_a_token_of_another_mesh(mesh: LocalMesh, solo: LocalMesh) -> None:
-    """A node that belongs elsewhere and is not alone there keeps its mesh; one that is alone moves."""
+    """A node that belongs elsewhere, and is not alone there, keeps its mesh and starts in it as before."""
     token = solo["solo"].json("node", "invite")["token"]
     node = mesh["b"]
     assert node.stop() == 0
