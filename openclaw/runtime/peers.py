@@ -51,7 +51,7 @@ class Peers:
         for node, addresses in self._context.mesh.known_addresses().items():
             if node != self._context.me:
                 self._set_addresses(node, addresses)
-                self._context.post(PeerFound(node))
+                self._reach(node)
 
     async def close(self) -> None:
         for task in self._introducing:
@@ -67,7 +67,7 @@ class Peers:
         for node in self._context.mesh.roster.members():
             if found.node and node[:SHORT_CHARS] == found.node and node != self._context.me:
                 self._set_addresses(node, (*self._addresses.get(node, ()), *found.addresses))
-                self._context.post(PeerFound(node))
+                self._reach(node)
                 return
         for address in found.addresses:
             host = address.rpartition(":")[0]
@@ -106,6 +106,11 @@ class Peers:
         if meta is not None:
             hosts = tuple(address.rpartition(":")[0] for address in meta.addresses)
             self._context.send(node, DialBulk(meta.bulk_port, hosts[:ADDRESSES_MAX]))
+
+    def _reach(self, node: NodeId) -> None:
+        """There is a new hint where `node` may be: dial it now, and let the core say hello."""
+        self._context.transport.dial(node)
+        self._context.post(PeerFound(node))
 
     def _set_addresses(self, node: NodeId, addresses: tuple[str, ...]) -> None:
         unique = tuple(dict.fromkeys(addresses))[-ADDRESSES_MAX:]
@@ -212,7 +217,7 @@ class Peers:
         if node != self._context.me and mesh.roster.allows(node):
             known = self._addresses.get(node, ())
             self._set_addresses(node, (*known, *mesh_address, *addresses))
-            self._context.post(PeerFound(node))
+            self._reach(node)
 
     # --- invites ---------------------------------------------------------------------------------
 
