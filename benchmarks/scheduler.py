@@ -14,6 +14,7 @@ from time import perf_counter
 
 from openclaw import effects as e
 from openclaw import messages as m
+from openclaw import notes as n
 from openclaw.config import Settings
 from openclaw.exec.leader import Leader
 from openclaw.exec.owner import Owner
@@ -46,9 +47,9 @@ def grants_a_second(seed: int) -> float:
     leader.handle(e.Started(Meta(slots=SLOTS), 0.0), 0.0)
     leader.handle(e.RosterChanged(members(WORKERS), b""), 0.0)
     for i in range(1, WORKERS):
-        leader.handle(e.MetaLearned(node_id(i), 1, Meta(slots=SLOTS)), 0.0)
-        leader.handle(e.MemberChanged(node_id(i), m.Status.ALIVE, Incarnation(1, "b")), 0.0)
-    leader.handle(e.LeaderChanged(epoch), 0.0)
+        leader.handle(n.MetaLearned(node_id(i), 1, Meta(slots=SLOTS)), 0.0)
+        leader.handle(n.MemberChanged(node_id(i), m.Status.ALIVE, Incarnation(1, "b")), 0.0)
+    leader.handle(n.LeaderChanged(epoch), 0.0)
     owners = [node_id(i) for i in range(10)]
     for owner in owners:
         row = m.DemandRow(1, Needs(), PENDING // len(owners), 0, 0.01, "map")
@@ -78,13 +79,13 @@ def tasks_a_second(seed: int) -> float:
     machines = (leader, owner, worker)
     batch = Batch(b"signature", b"leaf" * 256)
     work = [Submission(mint_task_id(me, "b", i), Needs(), b"true", batch, i % 256, 0.0) for i in range(TASKS)]
-    queue: list[e.Event | e.Note] = [
+    queue: list[e.Event | n.Note] = [
         e.Started(Meta(slots=slots), 0.0),
         e.RosterChanged(members(1), b""),
-        e.IncarnationRaised(Incarnation(1, "b")),
+        n.IncarnationRaised(Incarnation(1, "b")),
         e.ExecutorUp(()),
-        e.Settled(),
-        e.LeaderChanged(epoch),
+        n.Settled(),
+        n.LeaderChanged(epoch),
     ]
     queue += [e.Submitted(tuple(work[i : i + 256])) for i in range(0, TASKS, 256)]
     start, now = perf_counter(), 0.0

@@ -16,9 +16,10 @@ from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from openclaw.ids import Epoch, Incarnation, NodeId, TaskId, Token
-from openclaw.messages import AnyMessage, DemandOf, GrantRow, Status
-from openclaw.records import Counts, Exit, Held, Member, Meta, Metrics, Record, State, Submission, Table
+from openclaw.ids import Epoch, NodeId, TaskId, Token
+from openclaw.messages import AnyMessage
+from openclaw.notes import Note
+from openclaw.records import Exit, Held, Member, Meta, Metrics, Record, Submission, Table
 
 T = TypeVar("T")
 
@@ -235,141 +236,6 @@ class Stopped:
     keep: bool
 
 
-# --- notes: effects that other machines and people hear about ------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class MemberChanged:
-    node: NodeId
-    status: Status
-    incarnation: Incarnation
-    back_soon: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MetaLearned:
-    node: NodeId
-    version: int
-    meta: Meta
-
-
-@dataclass(frozen=True, slots=True)
-class LeaderSeen:
-    """A peer says that it follows `epoch`."""
-
-    peer: NodeId
-    epoch: Epoch
-
-
-@dataclass(frozen=True, slots=True)
-class LeaderChanged:
-    """Whom this node follows now; `epoch` is None while nobody leads."""
-
-    epoch: Epoch | None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RosterDiffers:
-    peer: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """Peers have told us what they know of our own past (or there are none): we may dispatch and stand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """These tasks are in this batch's transaction: once it is committed they may be promised."""
-
-    tasks: tuple[TaskId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskMoved:
-    """A task that this node owns is in a new state."""
-
-    task: TaskId
-    state: State
-    worker: NodeId
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFetched:
-    """The outputs of a final task of ours are on our disk as well."""
-
-    task: TaskId
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """An attempt that was superseded turns out to have run too."""
-
-    task: TaskId
-    token: Token
-
-
-@dataclass(frozen=True, slots=True)
-class LoadChanged:
-    """The worker on this node: running and waiting now, for the next heartbeat."""
-
-    running: int
-    queued: int
-
-
-@dataclass(frozen=True, slots=True)
-class CountsChanged:
-    """The owner on this node: its tasks by state, for the next heartbeat."""
-
-    counts: Counts
-
-
-@dataclass(frozen=True, slots=True)
-class GrantedChanged:
-    """The leader on this node: places granted since it started, for the next heartbeat."""
-
-    granted: int
-
-
-@dataclass(frozen=True, slots=True)
-class IncarnationRaised:
-    """Our own incarnation as of the batch that stores it."""
-
-    incarnation: Incarnation
-
-
-@dataclass(frozen=True, slots=True)
-class Cloned:
-    """Another live node speaks under our key, from another start: one of us is a copy."""
-
-    boot: str
-
-
-@dataclass(frozen=True, slots=True)
-class OfferTurn:
-    """The election picked `to` for `term`: the leader machine adds what it knows and sends the `Offer`."""
-
-    to: NodeId
-    term: int
-    expires_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class TurnTaken:
-    """We lead under `epoch` by an accepted offer: start from what the predecessor knew."""
-
-    epoch: Epoch
-    demands: tuple[DemandOf, ...]
-    outstanding: tuple[GrantRow, ...]
-
-
-Note = (
-    MemberChanged | MetaLearned | LeaderSeen | LeaderChanged | RosterDiffers | Settled | Accepted | TaskMoved
-    | TaskFetched | Duplicate | LoadChanged | CountsChanged | GrantedChanged | IncarnationRaised | Cloned
-    | OfferTurn | TurnTaken
-)  # fmt: skip
 Effect = Send | Store | Run | Kill | Forget | Fetch | Stopped | Note
 
 

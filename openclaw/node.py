@@ -15,11 +15,8 @@ from typing import Final, get_args
 
 from openclaw.config import Settings
 from openclaw.effects import (
-    Accepted,
     CancelAsked,
-    Cloned,
     DrainAsked,
-    Duplicate,
     Effect,
     Event,
     ExecutorDown,
@@ -29,20 +26,16 @@ from openclaw.effects import (
     LinkUp,
     Machine,
     Measured,
-    Note,
     PeerFound,
     ProcessExited,
     ProcessStarted,
     Received,
     Resumed,
     Rng,
-    RosterDiffers,
     Send,
     StopAsked,
     Stopped,
     Submitted,
-    TaskFetched,
-    TaskMoved,
     Tick,
 )
 from openclaw.election.bully import Bully
@@ -58,6 +51,7 @@ from openclaw.messages import (
     OwnerMessage,
     WorkerMessage,
 )
+from openclaw.notes import Accepted, Cloned, Duplicate, Note, RosterDiffers, TaskFetched, TaskMoved
 from openclaw.records import Restored
 
 FOR_PEOPLE: Final = (Accepted, TaskMoved, TaskFetched, Duplicate, Cloned, RosterDiffers)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Accepted, Effect, LeaderChanged, Send, Store
+from openclaw.effects import Effect, Send, Store
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
 from openclaw.messages import (
     Ack,
@@ -25,6 +25,7 @@ from openclaw.messages import (
     Returned,
     Status,
 )
+from openclaw.notes import Accepted, LeaderChanged
 from openclaw.records import EpochRow, Number, Progress, State, Table
 
 if TYPE_CHECKING:

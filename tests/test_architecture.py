@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "openclaw"
 
-NOUNS = {"ids", "records", "messages", "effects", "config", "errors"}
+NOUNS = {"ids", "records", "messages", "effects", "notes", "config", "errors"}
 CORE_ROOMS = {"gossip", "election", "exec"}
 PURE_STDLIB = {
     "__future__",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 
 from openclaw.config import Settings
-from openclaw.effects import CancelAsked, RosterChanged, Started, Submitted, TaskMoved
+from openclaw.effects import CancelAsked, RosterChanged, Started, Submitted
 from openclaw.ids import NodeId, mint_task_id
 from openclaw.node import Node
+from openclaw.notes import TaskMoved
 from openclaw.records import Batch, Member, Meta, Needs, Restored, State, Submission
 
 ME = NodeId("a" * 16)

@@ -222,7 +222,7 @@ def test_a_row_that_cannot_be_read_is_damage_and_not_a_traceback(tmp_path: Path)
 CHILD = """
 import sys
 from pathlib import Path
-from openclaw.effects import Store as Write
+from openclaw.effects import (Store as Write)
 from openclaw.records import Table
 from openclaw.store import Store
 sys.path.insert(0, {tests!r})
@@ -256,7 +256,7 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_store import accepted, submission
-from openclaw.effects import Store as Write
+from openclaw.effects import (Store as Write)
 from openclaw.records import Table
 from openclaw.store import Store
 from openclaw.store_env import DiskFull

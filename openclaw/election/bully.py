@@ -13,28 +13,22 @@ from openclaw.config import Settings
 from openclaw.effects import (
     Effect,
     Event,
-    LeaderChanged,
-    LeaderSeen,
-    MemberChanged,
     MetaChanged,
-    MetaLearned,
-    Note,
     Received,
     Resumed,
     Rng,
     Send,
-    Settled,
     Started,
     StopAsked,
     Store,
     Tick,
-    TurnTaken,
 )
 from openclaw.election.peers import Peers
 from openclaw.election.standing import Candidacy, Standing
 from openclaw.election.turns import Turn
 from openclaw.ids import NO_EPOCH, Epoch, NodeId
 from openclaw.messages import Coordinator, Elect, ElectAnswer, Higher, Offer, OfferRefused, Status
+from openclaw.notes import LeaderChanged, LeaderSeen, MemberChanged, MetaLearned, Note, Settled, TurnTaken
 from openclaw.records import EpochRow, Table, Tier
 
 

@@ -7,10 +7,11 @@ The leader serves until the successor's announcement, so no moment is without a 
 from __future__ import annotations
 
 from openclaw.config import Settings
-from openclaw.effects import Effect, OfferTurn, Rng, Send
+from openclaw.effects import Effect, Rng, Send
 from openclaw.election.peers import Peers
 from openclaw.ids import Epoch, NodeId
 from openclaw.messages import Coordinator
+from openclaw.notes import OfferTurn
 
 _TERMS_LOOKED_AT_MAX = 8
 

@@ -12,29 +12,21 @@ from math import ceil
 
 from openclaw import messages as m
 from openclaw.config import Settings
-from openclaw.effects import (
-    Effect,
-    Event,
-    GrantedChanged,
-    LeaderChanged,
-    MemberChanged,
-    MetaChanged,
-    MetaLearned,
-    Note,
-    OfferTurn,
-    Received,
-    Rng,
-    RosterChanged,
-    Send,
-    Started,
-    Tick,
-    TurnTaken,
-)
+from openclaw.effects import Effect, Event, MetaChanged, Received, Rng, RosterChanged, Send, Started, Tick
 from openclaw.exec.demand import weight
 from openclaw.exec.eligible import refusals, submitter_refusal
 from openclaw.exec.schedule import Scheduler, Seat, Want
 from openclaw.ids import Epoch, NodeId
 from openclaw.messages import Status
+from openclaw.notes import (
+    GrantedChanged,
+    LeaderChanged,
+    MemberChanged,
+    MetaLearned,
+    Note,
+    OfferTurn,
+    TurnTaken,
+)
 from openclaw.records import Member, Meta, Needs
 
 _INHERITED = 0  # the number under which a predecessor's grants are counted

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from openclaw.config import Settings
-from openclaw.effects import Accepted, Fetch, Rng, Store, TaskFetched, TaskMoved
+from openclaw.effects import Fetch, Rng, Store
 from openclaw.exec.demand import Demands, Row
 from openclaw.exec.outbox import Outbox
 from openclaw.exec.task import ACTIVE, advance, begin
 from openclaw.exec.timers import Timers
 from openclaw.ids import NodeId, TaskId, Token
+from openclaw.notes import Accepted, TaskFetched, TaskMoved
 from openclaw.records import Counts, Exit, Progress, State, Submission, Table
 
 _COUNTED = {state: str(state) for state in State} | {State.RETRYING: "queued", State.CANCELLING: "running"}

@@ -10,10 +10,11 @@ from typing import TypeVar
 
 from openclaw import messages as m
 from openclaw.config import Settings
-from openclaw.effects import Effect, LoadChanged, Rng, Send
+from openclaw.effects import Effect, Rng, Send
 from openclaw.exec.outbox import ITEMS_MAX
 from openclaw.ids import Epoch, NodeId, TaskId, Token
 from openclaw.messages import Holding, Refused
+from openclaw.notes import LoadChanged
 
 T = TypeVar("T")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from openclaw import effects as e
 from openclaw import messages as m
+from openclaw import notes as n
 from openclaw.config import Settings
 from openclaw.exec.ledger import Entry, Ledger
 from openclaw.exec.outcome import explain, ran, verdict
@@ -52,7 +53,7 @@ class Owner:
 
     # --- the door --------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event | e.Note, now: float) -> list[e.Effect]:
+    def handle(self, event: e.Event | n.Note, now: float) -> list[e.Effect]:
         match event:
             case e.Received(message=message, sender=sender):
                 self._receive(message, sender, now)
@@ -64,11 +65,11 @@ class Owner:
                 self._cancel(tasks, now)
             case e.Fetched():
                 self._fetched(event, now)
-            case e.MemberChanged():
+            case n.MemberChanged():
                 self.watch.member(event, now)
                 if event.status is Status.ALIVE:
                     self._fetch_from(event.node)
-            case e.LeaderChanged(epoch=epoch):
+            case n.LeaderChanged(epoch=epoch):
                 self.placing.follow(epoch, now)
             case _:
                 self._learn(event, now)
@@ -80,7 +81,7 @@ class Owner:
         timers = (self._flush_due_s, self.ledger.timers.next(), self.placing.next())
         return min((at for at in timers if at is not None), default=None)
 
-    def _learn(self, event: e.Event | e.Note, now: float) -> None:
+    def _learn(self, event: e.Event | n.Note, now: float) -> None:
         match event:
             case e.Started(meta=meta, wall_offset_s=offset):
                 self.ledger.wall_offset_s = offset
@@ -88,14 +89,14 @@ class Owner:
                 self._restore(now)
             case e.WallClock(wall_offset_s=offset):
                 self.ledger.wall_offset_s = offset
-            case e.IncarnationRaised(incarnation=incarnation):
+            case n.IncarnationRaised(incarnation=incarnation):
                 self.placing.incarnation = incarnation.counter
                 self.placing.dispatch()
-            case e.Settled():
+            case n.Settled():
                 self._settle(now)
             case e.RosterChanged(members=members):
                 self.placing.probing.members = members
-            case e.MetaLearned(node=node, meta=meta):
+            case n.MetaLearned(node=node, meta=meta):
                 self.placing.probing.metas[node] = meta
             case e.MetaChanged(meta=meta):
                 self.placing.probing.metas[self.me] = meta
@@ -156,7 +157,7 @@ class Owner:
         if self.ledger.counts_changed:
             self.ledger.counts_changed = False
             counts = self.ledger.counts
-            self.ledger.out.effects += [e.Store(Table.META, "counts", counts), e.CountsChanged(counts)]
+            self.ledger.out.effects += [e.Store(Table.META, "counts", counts), n.CountsChanged(counts)]
 
     def _timer(self, kind: str, key: str, token: Token | None, now: float) -> None:
         match kind:
@@ -194,7 +195,7 @@ class Owner:
                 return  # its outputs are on their way: acknowledged when they are here
             self.ledger.out.acknowledge(sender, task, token)
             if (gave_up or kept is not None) and ran(outcome.exit):
-                self.ledger.out.effects.append(e.Duplicate(task, token))
+                self.ledger.out.effects.append(n.Duplicate(task, token))
         elif was_on(entry.progress, sender):
             self._judge(entry, outcome, sender, now)
         else:

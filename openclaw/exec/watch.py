@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openclaw import messages as m
-from openclaw.effects import Duplicate, MemberChanged
 from openclaw.exec.ledger import Entry, Ledger
 from openclaw.exec.task import ACTIVE, WAITING
 from openclaw.ids import NodeId, TaskId, Token, short
 from openclaw.messages import Holding, Status
+from openclaw.notes import Duplicate, MemberChanged
 from openclaw.records import State
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from openclaw import effects as e
 from openclaw import messages as m
+from openclaw import notes as n
 from openclaw.config import Settings
 from openclaw.exec.admission import Admission
 from openclaw.exec.deliveries import Deliveries
@@ -59,7 +60,7 @@ class Worker:
 
     # --- the door --------------------------------------------------------------------------------
 
-    def handle(self, event: e.Event | e.Note, now: float) -> list[e.Effect]:
+    def handle(self, event: e.Event | n.Note, now: float) -> list[e.Effect]:
         effects: list[e.Effect] = []
         match event:
             case e.Received(message=message, sender=sender):
@@ -70,7 +71,7 @@ class Worker:
                 self._started(task, token, started)
             case e.ProcessExited(task=task, token=token, exit=exit):
                 effects = self._exited(task, token, exit)
-            case e.MemberChanged(node=node, status=status, incarnation=incarnation):
+            case n.MemberChanged(node=node, status=status, incarnation=incarnation):
                 self._member(node, status, incarnation.boot)
             case e.ExecutorUp(held=held):
                 effects = self._reconcile(held, now)
@@ -80,7 +81,7 @@ class Worker:
                 effects = self._roster(members)
             case e.StopAsked():
                 effects = self._stop(event, now)
-            case e.LeaderChanged(epoch=epoch):
+            case n.LeaderChanged(epoch=epoch):
                 self._admission.follow(epoch, now)
                 self._news.follow(epoch, now)
             case e.Started(meta=meta) | e.MetaChanged(meta=meta):
@@ -347,7 +348,7 @@ class Worker:
         if self._retell_due_s is not None and self._retell_due_s <= now:
             self._retell(now)
         effects = self._start()
-        load = e.LoadChanged(self._busy, len(self._waiting))
+        load = n.LoadChanged(self._busy, len(self._waiting))
         effects += self._news.flush(now, load, self._slots, draining=not self._admission.open)
         effects += self._deliveries.flush(now, self._alive)
         if self._stop_by_s is not None and (self._busy == 0 or self._stop_by_s <= now):

@@ -14,27 +14,18 @@ from math import ceil
 
 from openclaw.config import Settings
 from openclaw.effects import (
-    CountsChanged,
     Effect,
     Event,
-    GrantedChanged,
-    LeaderChanged,
-    LeaderSeen,
     LinkDown,
     LinkUp,
-    LoadChanged,
     Measured,
     MetaChanged,
-    MetaLearned,
-    Note,
     PeerFound,
     Received,
     Resumed,
     Rng,
     RosterChanged,
-    RosterDiffers,
     Send,
-    Settled,
     Started,
     StopAsked,
     Tick,
@@ -60,6 +51,17 @@ from openclaw.messages import (
     PingRequest,
     Rumour,
     Status,
+)
+from openclaw.notes import (
+    CountsChanged,
+    GrantedChanged,
+    LeaderChanged,
+    LeaderSeen,
+    LoadChanged,
+    MetaLearned,
+    Note,
+    RosterDiffers,
+    Settled,
 )
 from openclaw.records import Meta
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from openclaw.effects import Cloned, Effect, IncarnationRaised, Store
+from openclaw.effects import Effect, Store
 from openclaw.ids import NO_EPOCH, Epoch, Incarnation, NodeId
 from openclaw.messages import Rumour, Status
+from openclaw.notes import Cloned, IncarnationRaised
 from openclaw.records import Meta, Number, Table
 
 T = TypeVar("T")

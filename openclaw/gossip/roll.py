@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from openclaw.config import Settings
-from openclaw.effects import Effect, MemberChanged
+from openclaw.effects import Effect
 from openclaw.gossip.member import Row, claim, live_nodes, view_hash, with_version
 from openclaw.gossip.rumours import Rumours
 from openclaw.gossip.suspicion import Suspicion
 from openclaw.ids import NodeId
 from openclaw.messages import Rumour, Status
+from openclaw.notes import MemberChanged
 
 
 @dataclass(slots=True)

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from openclaw.effects import (
+from openclaw.effects import Effect, Fetch, Forget, Kill, Run, Send, Stopped
+from openclaw.ids import NodeId
+from openclaw.messages import Status
+from openclaw.notes import (
     Accepted,
     Cloned,
     Duplicate,
-    Effect,
-    Fetch,
-    Forget,
-    Kill,
     LeaderChanged,
     MemberChanged,
     MetaLearned,
     RosterDiffers,
-    Run,
-    Send,
-    Stopped,
     TaskFetched,
     TaskMoved,
 )
-from openclaw.ids import NodeId
-from openclaw.messages import Status
 from openclaw.records import Meta
 from openclaw.runtime.context import Context
 from openclaw.runtime.docs import node_ref, utc

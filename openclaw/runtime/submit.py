@@ -26,10 +26,11 @@ from openclaw.config import (
     SIGNED_TOGETHER,
     SUBMIT_BATCH_MAX,
 )
-from openclaw.effects import Accepted, Submitted
+from openclaw.effects import Submitted
 from openclaw.errors import MeshError, Unavailable
 from openclaw.exec.eligible import refusals
 from openclaw.ids import NOBODY, NodeId, TaskId, mint_task_id
+from openclaw.notes import Accepted
 from openclaw.records import (
     Batch,
     Count,

@@ -206,8 +206,10 @@ class Link:
         self._owner.link_up(self.peer)
         while self._is(State.UP):
             better = [other for other in self._addresses if other.kind == LAN != address.kind]
-            if self._stale or address not in self._addresses or (
-                not await self._hear(BETTER_PATH_S) and await self._race(better) is not None
+            if (
+                self._stale
+                or address not in self._addresses
+                or (not await self._hear(BETTER_PATH_S) and await self._race(better) is not None)
             ):
                 self._shut()
                 return

@@ -9,23 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from openclaw.config import Settings
-from openclaw.effects import (
-    Effect,
-    Event,
-    LeaderChanged,
-    MemberChanged,
-    MetaChanged,
-    MetaLearned,
-    Note,
-    OfferTurn,
-    Received,
-    Send,
-    Settled,
-    Started,
-    Store,
-    Tick,
-    TurnTaken,
-)
+from openclaw.effects import Effect, Event, MetaChanged, Received, Send, Started, Store, Tick
 from openclaw.election.bully import Bully
 from openclaw.election.rank import order
 from openclaw.ids import NO_EPOCH, Epoch, Incarnation, NodeId
@@ -36,6 +20,7 @@ from openclaw.messages import (
     Offer,
     Status,
 )
+from openclaw.notes import LeaderChanged, MemberChanged, MetaLearned, Note, OfferTurn, Settled, TurnTaken
 from openclaw.records import EpochRow, Meta, Table, Tier
 
 SETTINGS = Settings()

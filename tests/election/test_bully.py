@@ -7,12 +7,7 @@ import random
 import pytest
 from election_loop import SETTINGS, Loop, lone, meshed, node_id
 
-from openclaw.effects import (
-    LeaderChanged,
-    LeaderSeen,
-    Received,
-    Resumed,
-)
+from openclaw.effects import Received, Resumed
 from openclaw.election.rank import order
 from openclaw.ids import NO_EPOCH, Epoch
 from openclaw.messages import (
@@ -22,6 +17,7 @@ from openclaw.messages import (
     Higher,
     Status,
 )
+from openclaw.notes import LeaderChanged, LeaderSeen
 from openclaw.records import Tier
 
 

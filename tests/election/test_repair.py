@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from election_loop import SETTINGS, Loop, meshed, node_id
 
-from openclaw.effects import LeaderChanged, LeaderSeen, Received, Resumed, Send
+from openclaw.effects import Received, Resumed, Send
 from openclaw.ids import NO_EPOCH, Epoch, NodeId
 from openclaw.messages import AnyMessage, Coordinator, Elect, ElectAnswer, Higher, Status
+from openclaw.notes import LeaderChanged, LeaderSeen
 from openclaw.records import Tier
 
 

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from election_loop import SETTINGS, lone, meshed, node_id
 
-from openclaw.effects import (
-    LeaderChanged,
-    MetaLearned,
-    OfferTurn,
-    Received,
-    Send,
-    StopAsked,
-    TurnTaken,
-)
+from openclaw.effects import Received, Send, StopAsked
 from openclaw.election.rank import order
 from openclaw.ids import NO_EPOCH
 from openclaw.messages import (
@@ -22,6 +14,7 @@ from openclaw.messages import (
     OfferRefused,
     Status,
 )
+from openclaw.notes import LeaderChanged, MetaLearned, OfferTurn, TurnTaken
 from openclaw.records import Meta, Tier
 
 

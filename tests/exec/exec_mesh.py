@@ -12,6 +12,7 @@ from random import Random
 
 from openclaw import effects as e
 from openclaw import messages as m
+from openclaw import notes as n
 from openclaw.config import Settings
 from openclaw.exec.leader import Leader
 from openclaw.exec.owner import Owner
@@ -64,7 +65,7 @@ class Node:
     leader: Leader
     disk: dict[tuple[Table, str], Record] = field(default_factory=dict)
     process: dict[tuple[TaskId, Token], Exit | None] = field(default_factory=dict)  # in the executor
-    inbox: deque[e.Event | e.Note] = field(default_factory=deque)
+    inbox: deque[e.Event | n.Note] = field(default_factory=deque)
     notes: list[e.Effect] = field(default_factory=list)
     up: bool = True
     restarts: int = 0
@@ -116,21 +117,21 @@ class Mesh:
     def _begin(self, node: Node) -> None:
         node.inbox.append(e.Started(self.meta(node.me), WALL_OFFSET_S))
         node.inbox.append(e.RosterChanged(self.members, b""))
-        node.inbox.append(e.IncarnationRaised(Incarnation(node.restarts + 1, node.boot)))
+        node.inbox.append(n.IncarnationRaised(Incarnation(node.restarts + 1, node.boot)))
         for other in self.nodes_up() if hasattr(self, "nodes") else []:
             if other.me != node.me:
                 self._introduce(node, other)
                 self._introduce(other, node)
         held = tuple(Held(task, token, exit) for (task, token), exit in node.process.items())
         node.inbox.append(e.ExecutorUp(held))
-        node.inbox.append(e.Settled())
+        node.inbox.append(n.Settled())
         if self.epoch is not None:
-            node.inbox.append(e.LeaderChanged(self.epoch))
+            node.inbox.append(n.LeaderChanged(self.epoch))
 
     def _introduce(self, node: Node, other: Node) -> None:
         incarnation = Incarnation(other.restarts + 1, other.boot)
-        node.inbox.append(e.MetaLearned(other.me, 1, self.meta(other.me)))
-        node.inbox.append(e.MemberChanged(other.me, m.Status.ALIVE, incarnation))
+        node.inbox.append(n.MetaLearned(other.me, 1, self.meta(other.me)))
+        node.inbox.append(n.MemberChanged(other.me, m.Status.ALIVE, incarnation))
 
     def meta(self, node: NodeId) -> Meta:
         return Meta(name=self.members[node].name, slots=self.slots)
@@ -145,7 +146,7 @@ class Mesh:
         term = (self.epoch.term if self.epoch else 0) + 1
         epoch = None if number is None else Epoch(term, self.ids[number])
         self.epoch = epoch or self.epoch
-        self.give_all(e.LeaderChanged(epoch))
+        self.give_all(n.LeaderChanged(epoch))
 
     def crash(self, number: int, *, executor: bool = False, noticed: bool = True) -> None:
         """Power off; `executor` takes the running commands along."""
@@ -162,7 +163,7 @@ class Mesh:
         incarnation = Incarnation(node.restarts + 1, node.boot)
         for other in self.nodes_up():
             if other.me != node.me:
-                other.inbox.append(e.MemberChanged(node.me, status, incarnation, back_soon))
+                other.inbox.append(n.MemberChanged(node.me, status, incarnation, back_soon))
 
     def restart(self, number: int) -> None:
         """Start again from what is on disk; the executor still holds what it held."""
@@ -175,10 +176,10 @@ class Mesh:
 
     # --- the world -------------------------------------------------------------------------------
 
-    def give(self, number: int, *events: e.Event | e.Note) -> None:
+    def give(self, number: int, *events: e.Event | n.Note) -> None:
         self[number].inbox.extend(events)
 
-    def give_all(self, *events: e.Event | e.Note) -> None:
+    def give_all(self, *events: e.Event | n.Note) -> None:
         for node in self.nodes_up():
             node.inbox.extend(events)
 

@@ -10,6 +10,7 @@ from exec_mesh import Mesh, submission
 
 from openclaw import effects as e
 from openclaw import messages as m
+from openclaw import notes as n
 from openclaw.config import Settings
 from openclaw.ids import Incarnation, TaskId
 from openclaw.records import Attempt, Exit, InputFile, Meta, Needs, Policy, Restored, State, Table
@@ -94,7 +95,7 @@ def test_the_urgent_go_first() -> None:
 def test_work_goes_only_to_who_may_do_it() -> None:
     mesh = Mesh(3)
     labelled = Meta(name="n2", slots=2, labels=(("gpu", "yes"),))
-    mesh.give_all(e.MetaLearned(mesh.ids[2], 2, labelled))
+    mesh.give_all(n.MetaLearned(mesh.ids[2], 2, labelled))
     mesh[2].inbox.append(e.MetaChanged(labelled))
     (task,) = mesh.submit(0, needs=Needs(labels=(("gpu", "yes"),)))
     assert mesh.started_on(task) == [mesh.ids[2]]
@@ -180,7 +181,7 @@ def test_outputs_are_fetched_before_the_worker_may_forget() -> None:
     mesh.give(0, e.Fetched(task, fetch[0].token, ok=True))
     mesh.run()
     assert mesh.progress(task).fetched
-    assert [note for note in mesh[0].notes if isinstance(note, e.TaskFetched)] == [e.TaskFetched(task)]
+    assert [note for note in mesh[0].notes if isinstance(note, n.TaskFetched)] == [n.TaskFetched(task)]
     assert rows(mesh, Table.ATTEMPTS) == 0
     assert mesh[0].owner.active(task) is None
 
@@ -246,12 +247,12 @@ def test_what_was_cancelled_on_a_lost_worker_is_ended_when_it_is_back() -> None:
     mesh = Mesh(2)
     (task,) = mesh.submit(0, needs=Needs(node=mesh.ids[1]))
     mesh.cut(0, 1)
-    mesh[0].inbox.append(e.MemberChanged(mesh.ids[1], m.Status.DOWN, Incarnation(1, "boot0")))
+    mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.DOWN, Incarnation(1, "boot0")))
     mesh.give(0, e.CancelAsked((task,)))
     mesh.run()
     assert mesh.state(task) is State.CANCELLED
     mesh.mend()
-    mesh[0].inbox.append(e.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
+    mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
     mesh.advance(10)
     assert mesh[1].worker.running == 0
     assert rows(mesh, Table.ATTEMPTS) == 0
@@ -328,7 +329,7 @@ def test_a_cut_off_copy_is_ended_when_it_is_heard_of() -> None:
     mesh.advance(40)
     assert len(mesh.started_on(task)) == 2
     mesh.mend()
-    mesh[0].inbox.append(e.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
+    mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
     mesh.advance(10)
     assert mesh[1].worker.running == 0
     assert mesh.state(task) is R
@@ -346,14 +347,14 @@ def test_work_that_a_cut_off_copy_finished_is_taken_and_the_other_ended() -> Non
     (first, second) = [token for started, token, _ in mesh.starts if started == task]
     mesh._exit(mesh[1], task, first, Exit(0))
     mesh.mend()
-    mesh[0].inbox.append(e.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
+    mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
     mesh.advance(40)
     assert mesh.state(task) is State.SUCCEEDED
     assert mesh.progress(task).token == first
     assert mesh.progress(task).worker == mesh.ids[1]
     assert mesh[2].worker.running == 0
     assert second > first
-    assert not [note for note in mesh[0].notes if isinstance(note, e.Duplicate)]
+    assert not [note for note in mesh[0].notes if isinstance(note, n.Duplicate)]
 
 
 def test_a_second_result_is_shown_as_a_duplicate() -> None:
@@ -366,9 +367,9 @@ def test_a_second_result_is_shown_as_a_duplicate() -> None:
     assert mesh.state(task) is State.SUCCEEDED
     kept = mesh.progress(task)
     mesh.mend()
-    mesh[0].inbox.append(e.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
+    mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
     mesh.advance(40)
-    duplicates = [note for note in mesh[0].notes if isinstance(note, e.Duplicate)]
+    duplicates = [note for note in mesh[0].notes if isinstance(note, n.Duplicate)]
     assert [note.task for note in duplicates] == [task]
     assert mesh.progress(task) == kept
     assert rows(mesh, Table.ATTEMPTS) == 0
@@ -382,7 +383,7 @@ def test_a_copy_that_still_runs_is_adopted_while_nobody_else_has_started_it() ->
     mesh.advance(40)
     assert mesh.state(task) is Q
     mesh.mend()
-    mesh[0].inbox.append(e.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
+    mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
     mesh.advance(1)
     assert mesh.state(task) is R
     assert len(mesh.started_on(task)) == 1
@@ -394,7 +395,7 @@ def test_three_deaths_make_a_task_poison() -> None:
     (task,) = mesh.submit(0, needs=Needs(labels=(("spare", "yes"),)))
     for number in range(1, 5):
         meta = Meta(slots=2, labels=(("spare", "yes"),))
-        mesh.give_all(e.MetaLearned(mesh.ids[number], 2, meta))
+        mesh.give_all(n.MetaLearned(mesh.ids[number], 2, meta))
         mesh[number].inbox.append(e.MetaChanged(meta))
     mesh.advance(3)
     for _ in range(3):
@@ -533,7 +534,7 @@ def test_nothing_is_dispatched_before_the_owner_is_settled() -> None:
         [
             e.Started(mesh.meta(mesh.ids[0]), 0.0),
             e.RosterChanged(mesh.members, b""),
-            e.LeaderChanged(mesh.epoch),
+            n.LeaderChanged(mesh.epoch),
             e.Submitted((submission(mesh.ids[0], 1),)),
         ]
     )
@@ -541,7 +542,7 @@ def test_nothing_is_dispatched_before_the_owner_is_settled() -> None:
     mesh.advance(5)
     sent = [send.message for _, send in mesh.sent if isinstance(send.message, m.Demand)]
     assert sent == []
-    fresh.inbox.extend([e.IncarnationRaised(Incarnation(7, "boot9")), e.ExecutorUp(()), e.Settled()])
+    fresh.inbox.extend([n.IncarnationRaised(Incarnation(7, "boot9")), e.ExecutorUp(()), n.Settled()])
     mesh.advance(0.1)
     assert [token.incarnation for _, token, _ in mesh.starts] == [7]
 
@@ -596,7 +597,7 @@ def test_a_deposed_leader_places_nothing_once_its_grants_have_run_out() -> None:
 
 def test_without_a_leader_two_are_probed_and_the_work_goes_on() -> None:
     mesh = Mesh(4, slots=2, lead=-1)
-    mesh.give_all(e.LeaderChanged(None))
+    mesh.give_all(n.LeaderChanged(None))
     tasks = mesh.submit(0, 8)
     mesh.advance(0.5)
     assert mesh.starts == []
@@ -610,15 +611,15 @@ def test_without_a_leader_two_are_probed_and_the_work_goes_on() -> None:
 def test_a_turn_hands_over_what_is_wanted_and_what_was_granted() -> None:
     mesh = Mesh(3, slots=1)
     mesh.submit(1, 10)
-    mesh.give(0, e.OfferTurn(mesh.ids[2], 2, 2.0))
+    mesh.give(0, n.OfferTurn(mesh.ids[2], 2, 2.0))
     mesh.run()
     offer = next(s.message for _, s in reversed(mesh.sent) if isinstance(s.message, m.Offer))
     assert [(one.owner, sum(row.count for row in one.rows)) for one in offer.demands] == [(mesh.ids[1], 7)]
     assert mesh.epoch is not None
     epoch = mesh.epoch._replace(term=2, node=mesh.ids[2])
     mesh.epoch = epoch
-    mesh.give(2, e.TurnTaken(epoch, offer.demands, offer.outstanding))
-    mesh.give_all(e.LeaderChanged(epoch))
+    mesh.give(2, n.TurnTaken(epoch, offer.demands, offer.outstanding))
+    mesh.give_all(n.LeaderChanged(epoch))
     mesh.run()
     mesh.finish()
     mesh.advance(1)

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from openclaw import effects as e
 from openclaw import messages as m
+from openclaw import notes as n
 from openclaw import wire
 from openclaw.config import MESSAGE_BYTES_MAX, Settings
 from openclaw.errors import IllegalMove
@@ -202,10 +203,10 @@ def test_a_demand_of_any_classes_fits_into_one_message() -> None:
     assert len(wire.encode(m.Demand(Epoch(1, ME), 0, table))) < MESSAGE_BYTES_MAX
     leader = Leader(ME, settings, Random(1))
     epoch = Epoch(1, ME)
-    leader.handle(e.LeaderChanged(epoch), 0.0)
+    leader.handle(n.LeaderChanged(epoch), 0.0)
     for number in range(1, 9):
         leader.handle(e.Received(m.Demand(epoch, 0, table), node_id(number)), 0.0)
-    (offer,) = leader.handle(e.OfferTurn(node_id(1), 2, 1.0), 0.0)
+    (offer,) = leader.handle(n.OfferTurn(node_id(1), 2, 1.0), 0.0)
     assert isinstance(offer, e.Send)
     assert len(wire.encode(offer.message)) < MESSAGE_BYTES_MAX
 
@@ -366,7 +367,7 @@ def leading() -> tuple[Leader, Epoch]:
     leader, epoch = Leader(ME, Settings(), Random(1)), Epoch(3, ME)
     leader.handle(e.Started(Meta(slots=2), 0.0), 0.0)
     leader.handle(e.RosterChanged({ME: MEMBER}, b""), 0.0)
-    leader.handle(e.LeaderChanged(epoch), 0.0)
+    leader.handle(n.LeaderChanged(epoch), 0.0)
     return leader, epoch
 
 
@@ -422,7 +423,7 @@ def test_who_is_not_leader_grants_nothing() -> None:
     leader, epoch = leading()
     leader.handle(e.Received(m.Report(epoch, "b", 2, 0, 0, False), ME), 0.0)
     leader.handle(demand(epoch, 9), 0.0)
-    leader.handle(e.LeaderChanged(Epoch(4, node_id(1))), 0.0)
+    leader.handle(n.LeaderChanged(Epoch(4, node_id(1))), 0.0)
     assert granted(leader, 0.0) == 0
     assert leader.pending == 0
 

@@ -9,7 +9,7 @@ from gossip_world import SETTINGS, node
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openclaw.effects import Cloned, Effect, Store
+from openclaw.effects import Effect, Store
 from openclaw.gossip.beats import Beats
 from openclaw.gossip.detector import Detector
 from openclaw.gossip.member import Row, claim, join, view_hash
@@ -18,6 +18,7 @@ from openclaw.gossip.rumours import Rumours
 from openclaw.gossip.suspicion import Suspicion, timeout_s
 from openclaw.ids import NOBODY, Incarnation, NodeId
 from openclaw.messages import Beat, Rumour, Status
+from openclaw.notes import Cloned
 from openclaw.records import Meta, Number
 
 rumours = st.builds(

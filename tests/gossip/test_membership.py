@@ -8,23 +8,15 @@ import pytest
 from gossip_world import SETTINGS, World, node, nothing, roster
 
 from openclaw.effects import (
-    Cloned,
-    CountsChanged,
     Effect,
-    LeaderChanged,
-    LeaderSeen,
     LinkDown,
-    LoadChanged,
     Measured,
-    MemberChanged,
     MetaChanged,
     PeerFound,
     Received,
     Resumed,
     RosterChanged,
-    RosterDiffers,
     Send,
-    Settled,
     Started,
     StopAsked,
     Store,
@@ -33,6 +25,16 @@ from openclaw.effects import (
 from openclaw.gossip.membership import Membership
 from openclaw.ids import Epoch, Incarnation, NodeId
 from openclaw.messages import Ack, Gossip, Head, MetaWant, Ping, PingRequest, Rumour, Status
+from openclaw.notes import (
+    Cloned,
+    CountsChanged,
+    LeaderChanged,
+    LeaderSeen,
+    LoadChanged,
+    MemberChanged,
+    RosterDiffers,
+    Settled,
+)
 from openclaw.records import Counts, Meta, Metrics
 
 A, B, C = node(0), node(1), node(2)

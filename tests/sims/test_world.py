@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from openclaw.effects import Effect, LeaderChanged, Store
+from openclaw.effects import Effect, Store
 from openclaw.election.bully import Bully
 from openclaw.ids import Epoch, TaskId
 from openclaw.node import Node
+from openclaw.notes import LeaderChanged
 from openclaw.records import EpochRow, State, Table
 from sims.disk import Disk
 from sims.host import Host

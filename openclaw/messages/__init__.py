@@ -1,0 +1,122 @@
+"""What nodes say to each other. Frozen structs, arrays on the wire, bounded in every field.
+
+A field is only ever appended, with a default: an older node skips it, a newer one fills it in. An unknown
+message is counted and dropped by `wire`. Who sent a message is what CURVE says and is never in it.
+"""
+
+from __future__ import annotations
+
+from openclaw.messages.base import Hash, Message, Status
+from openclaw.messages.election import Coordinator, Elect, ElectAnswer, Higher, Offer, OfferRefused
+from openclaw.messages.gossip import (
+    Ack,
+    Beat,
+    Digest,
+    Gossip,
+    Head,
+    MetaHave,
+    MetaWant,
+    Nack,
+    Ping,
+    PingRequest,
+    Rumour,
+)
+from openclaw.messages.placing import (
+    Ask,
+    Assign,
+    Cancel,
+    Demand,
+    DemandOf,
+    DemandRow,
+    End,
+    Grant,
+    GrantRow,
+    Have,
+    Holding,
+    Item,
+    Outcome,
+    Outcomes,
+    OutcomesStored,
+    Probe,
+    Refused,
+    Report,
+    Returned,
+    Room,
+    Started,
+    Unused,
+)
+from openclaw.messages.service import DialBulk, Query, Reply, RosterSync
+
+GossipMessage = Ping | Ack | PingRequest | Nack | Gossip | Digest | MetaWant | MetaHave
+ElectionMessage = Elect | ElectAnswer | Coordinator | Higher | Offer | OfferRefused
+LeaderMessage = Demand | Report
+OwnerMessage = Grant | Returned | Started | Outcomes | Have | Cancel | Room
+WorkerMessage = Assign | OutcomesStored | Ask | End | Probe
+CoreMessage = GossipMessage | ElectionMessage | LeaderMessage | OwnerMessage | WorkerMessage
+RuntimeMessage = RosterSync | Query | Reply | DialBulk
+AnyMessage = CoreMessage | RuntimeMessage
+
+EARLY = (Ping, Ack, PingRequest, Nack, MetaWant, MetaHave, Digest, Demand, Grant, Report, Probe, Room, Ask)
+"""What may leave before the commit of the batch that it was made in. Nothing else may, ever.
+
+A `Head` carries incarnation and epoch; the machines put only stored ones there (see `gossip.membership`).
+`Assign` is not here: its intent is on disk first, which costs one group commit and saves every duplicate.
+"""
+
+__all__ = [
+    "EARLY",
+    "Ack",
+    "AnyMessage",
+    "Ask",
+    "Assign",
+    "Beat",
+    "Cancel",
+    "Coordinator",
+    "CoreMessage",
+    "Demand",
+    "DemandOf",
+    "DemandRow",
+    "DialBulk",
+    "Digest",
+    "Elect",
+    "ElectAnswer",
+    "ElectionMessage",
+    "End",
+    "Gossip",
+    "GossipMessage",
+    "Grant",
+    "GrantRow",
+    "Hash",
+    "Have",
+    "Head",
+    "Higher",
+    "Holding",
+    "Item",
+    "LeaderMessage",
+    "Message",
+    "MetaHave",
+    "MetaWant",
+    "Nack",
+    "Offer",
+    "OfferRefused",
+    "Outcome",
+    "Outcomes",
+    "OutcomesStored",
+    "OwnerMessage",
+    "Ping",
+    "PingRequest",
+    "Probe",
+    "Query",
+    "Refused",
+    "Reply",
+    "Report",
+    "Returned",
+    "Room",
+    "RosterSync",
+    "Rumour",
+    "RuntimeMessage",
+    "Started",
+    "Status",
+    "Unused",
+    "WorkerMessage",
+]
