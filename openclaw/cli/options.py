@@ -1,36 +1,12 @@
-"""What a node is started with, decided once by the command line and never asked again.
-
-`StartOptions` is the whole contract between `openclaw node start` and the runtime: every layer (flags,
-environment, configuration file, defaults) has been merged and checked before it exists.
-"""
+"""From settings, wherever they came from, to what the runtime is started with: in their final types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from openclaw.cli.settings import Resolved, Value
-
-
-@dataclass(frozen=True, slots=True)
-class StartOptions:
-    """How to start the node that lives in `state_dir`."""
-
-    state_dir: Path
-    join: str | None  # an `oc1_…` token
-    name: str
-    port: int  # 0 takes free ports
-    binds: tuple[str, ...]  # numeric addresses; none means every interface
-    seeds: tuple[str, ...]  # HOST:PORT
-    mdns: bool
-    tailscale: bool
-    lead: bool
-    slots: int | None  # None means one a core
-    labels: tuple[tuple[str, str], ...]
-    policy: str  # "commands", "skills" or "none"
-    skills_dirs: tuple[Path, ...]
-    json: bool
+from openclaw.runtime.options import StartOptions
 
 
 def start_options(

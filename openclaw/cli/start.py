@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
-from openclaw.cli.options import StartOptions
 from openclaw.cli.output import emit, note
 from openclaw.client import Client, Doc
 from openclaw.config import INVITE_HOURS, NEIGHBOURS_S, START_S_MAX
 from openclaw.errors import MeshError
+from openclaw.runtime.options import StartOptions
 
 if TYPE_CHECKING:
     import subprocess

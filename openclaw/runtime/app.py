@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import random
 import secrets
 import signal
@@ -18,23 +17,17 @@ import sys
 import time
 from logging.handlers import RotatingFileHandler
 
-import msgspec
 import zmq
 
-import openclaw
 from openclaw import platform, wire
-from openclaw.cli.options import StartOptions
 from openclaw.config import BULK_OFFSET, INTRO_OFFSET, Settings
 from openclaw.discovery.discovery import Discovery
 from openclaw.discovery.discovery import Sources as DiscoverySources
-from openclaw.discovery.interfaces import usable
 from openclaw.effects import (
-    DrainAsked,
     Event,
     ExecutorDown,
     LinkDown,
     LinkUp,
-    MetaChanged,
     Received,
     Started,
     StopAsked,
@@ -45,15 +38,16 @@ from openclaw.files import Files
 from openclaw.ids import BASE32, NodeId
 from openclaw.messages import AnyMessage, DialBulk, Query, Reply, RosterSync
 from openclaw.node import Node
-from openclaw.records import Meta, Policy, Tier
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Control
 from openclaw.runtime.joining import open_mesh
 from openclaw.runtime.loop import CoreLoop
 from openclaw.runtime.metrics import measure
 from openclaw.runtime.operations import Operations
+from openclaw.runtime.options import StartOptions
 from openclaw.runtime.peers import Peers
 from openclaw.runtime.perform import Perform
+from openclaw.runtime.presence import Presence
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.queries import Queries
 from openclaw.runtime.sources import Sources
@@ -61,8 +55,6 @@ from openclaw.runtime.staging import Staging
 from openclaw.runtime.submit import Submissions
 from openclaw.runtime.tasks import Tasks
 from openclaw.runtime.verify import admit
-from openclaw.runtime.views import facts
-from openclaw.skills.scan import scan
 from openclaw.store import Store
 from openclaw.transport.bulk import Bulk
 from openclaw.transport.intro import Intro
@@ -107,6 +99,7 @@ class App:
         self._counters = wire.Counters()
         self._stopping = False
         self._left = False
+        self._discovery: Discovery | None = None
         self._keep = True  # until the core says otherwise: after a crash the next start adopts what runs
         self._wall_offset_s = time.time() - platform.boot_clock_s()
 
@@ -201,10 +194,11 @@ class App:
             roster_differs=self.peers.roster_differs,
             stopped=self._stopped,
             cloned=self._cloned,
+            raised=self._raised,
         )
         self._loop = CoreLoop(context.node, context.now, context.store.commit, perform)
-        self._meta = self._first_meta()
-        context.post(Started(self._meta, self._wall_offset_s))
+        self.presence = Presence(context, self._intro.port)
+        context.post(Started(self.presence.meta, self._wall_offset_s))
         self.peers.start()
         self.peers.introduce(self._met)
         self._stack.push_async_callback(self.peers.close)
@@ -212,7 +206,7 @@ class App:
         self._stack.push_async_callback(self._end_core)
         context.link.keep()
         operations = Operations(
-            context, self.submissions, self.tasks, self.pulls, self.peers, self.stop, self._drain
+            context, self.submissions, self.tasks, self.pulls, self.peers, self.stop, self.presence.drain
         )
         control = Control(socket_path(context.state_dir, "control.sock"), operations.table())
         await control.start()
@@ -223,18 +217,18 @@ class App:
         context, options = self.context, self._options
         measuring = asyncio.create_task(measure(context))
         self._stack.callback(measuring.cancel)
-        self._discovery = Discovery(
+        discovery = self._discovery = Discovery(
             context.mesh.tag,
             context.me,
             context.transport.port,
             self._intro.port,
             DiscoverySources(options.mdns, options.tailscale, frozenset(), options.seeds, options.binds),
             self.peers.found,
-            self._addresses_changed,
+            lambda _: self.presence.moved(discovery.tailscale_address),
             log.warning,
         )
-        await self._discovery.start()
-        self._stack.push_async_callback(self._discovery.stop)
+        await discovery.start()
+        self._stack.push_async_callback(discovery.stop)
 
     def _start_log(self) -> None:
         """`node.log` in the state folder, rotated; secrets never reach it."""
@@ -290,46 +284,6 @@ class App:
     def _link(self, peer: NodeId, up: bool, refused: bool) -> None:
         self.context.post(LinkUp(peer) if up else LinkDown(peer, refused))
 
-    def _addresses_changed(self, _hosts: list[str]) -> None:
-        before = set(self._meta.addresses)
-        self._publish(addresses=self._own_addresses(), tailscale=self._discovery.tailscale_address)
-        if before - set(self._meta.addresses):
-            self.context.transport.redial()
-            self.context.bulk.redial()
-
-    def _publish(self, **changes: object) -> None:
-        self._meta = msgspec.structs.replace(self._meta, **changes)
-        self.context.post(MetaChanged(self._meta))
-
-    def _drain(self, draining: bool) -> None:
-        """Others read in our meta that they need not offer us anything; what waits here goes back."""
-        self._publish(draining=draining)
-        self.context.post(DrainAsked(draining))
-
-    def _first_meta(self) -> Meta:
-        options = self._options
-        hostname, system, arch = facts()
-        tier = Tier.NO_LEAD if not options.lead else _tier()
-        return Meta(
-            name=self.context.name_of(self.context.me),
-            addresses=self._own_addresses(),
-            hostname=hostname[:128],
-            platform=system,
-            arch=arch,
-            version=openclaw.__version__,
-            slots=options.slots or os.cpu_count() or 1,
-            policy=Policy(options.policy),
-            tier=tier,
-            labels=tuple(sorted(options.labels)),
-            skills=scan(options.skills_dirs, self.context.state_dir),
-            bulk_port=self.context.bulk.port,
-            intro_port=self._intro.port,
-        )
-
-    def _own_addresses(self) -> tuple[str, ...]:
-        hosts = list(self._options.binds) or usable()
-        return tuple(_address(host, self.context.transport.port) for host in hosts)
-
     # --- the end ---------------------------------------------------------------------------------
 
     def stop(self, keep: bool, grace_s: float | None, leave: bool) -> None:
@@ -365,6 +319,11 @@ class App:
             log.error("the executor has not ended within %g s; it goes on ending its commands", CLOSE_S)
             await self.context.link.detach()
 
+    def _raised(self) -> None:
+        """Our incarnation rose: at the start, or because we slept or were away. The network may be another."""
+        if self._discovery is not None:
+            self._discovery.refresh()
+
     def _cloned(self, boot: str) -> None:
         log.error(
             "another node runs with this node's key (start %s): this state folder is a copy. Stop one of them; for "
@@ -383,16 +342,8 @@ class App:
                 "event": "ready",
                 "node": {"id": context.me, "name": context.name_of(context.me)},
                 "mesh": {"id": context.mesh.mesh_id, "name": context.mesh.name},
-                "addresses": list(self._meta.addresses),
+                "addresses": list(self.presence.meta.addresses),
                 "ports": [context.transport.port, self._intro.port, context.bulk.port],
                 "state_dir": str(context.state_dir),
             }
             print(json.dumps(ready), flush=True)
-
-
-def _tier() -> Tier:
-    return Tier.BATTERY if platform.power_source() == "battery" else Tier.MAINS
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openclaw.cli.options import StartOptions
 from openclaw.config import Settings
 from openclaw.effects import Event
 from openclaw.files import Files
@@ -15,6 +14,7 @@ from openclaw.ids import NodeId, short
 from openclaw.messages import AnyMessage
 from openclaw.node import Node
 from openclaw.runtime.feed import Feed, Moves
+from openclaw.runtime.options import StartOptions
 from openclaw.store import Store
 from openclaw.trust.keys import NodeKeys
 from openclaw.trust.mesh import Mesh

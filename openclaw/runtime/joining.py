@@ -11,11 +11,11 @@ from collections import deque
 
 import zmq
 
-from openclaw.cli.options import StartOptions
 from openclaw.config import INTRO_OFFSET
 from openclaw.discovery.discovery import browse
 from openclaw.discovery.seeds import parse_seed, resolve
 from openclaw.errors import BadToken, Junk, Unavailable
+from openclaw.runtime.options import StartOptions
 from openclaw.store import Store
 from openclaw.transport import intro
 from openclaw.transport.poller import SyncSocket

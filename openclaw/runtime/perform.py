@@ -11,6 +11,7 @@ from openclaw.notes import (
     Accepted,
     Cloned,
     Duplicate,
+    IncarnationRaised,
     LeaderChanged,
     MemberChanged,
     MetaLearned,
@@ -38,10 +39,11 @@ class Perform:
         roster_differs: Callable[[NodeId], None],
         stopped: Callable[[bool], None],
         cloned: Callable[[str], None],
+        raised: Callable[[], None],
     ) -> None:
         self._context, self._staging, self._submissions = context, staging, submissions
         self._meta_learned, self._roster_differs = meta_learned, roster_differs
-        self._stopped, self._cloned = stopped, cloned
+        self._stopped, self._cloned, self._raised = stopped, cloned, raised
 
     def __call__(self, effects: Sequence[Effect]) -> None:
         runs: list[Run] = []
@@ -88,6 +90,8 @@ class Perform:
                 self._line("duplicate", f"{task} ran twice (attempt {token.attempt})", task=task)
             case Cloned(boot):
                 self._cloned(boot)
+            case IncarnationRaised():
+                self._raised()
             case _:
                 pass  # notes that only machines care about
 
