@@ -217,12 +217,12 @@ class Worker:
             self._busy += 1
             effects.append(e.Store(Table.ATTEMPTS, job.task, Attempt(job.task, job.token, job.owner)))
             effects.append(e.Run(job.task, job.token, job.owner, job.payload, job.epoch))
-            job.payload = b""
         return effects
 
     def _started(self, task: TaskId, token: Token, started: float) -> None:
         job = self._jobs.get(task)
         if job is not None and job.token == token and job.phase is Phase.RUNNING:
+            job.payload = b""
             self._news.started(job.owner, task, token, started)
 
     def _exited(self, task: TaskId, token: Token, exit: Exit) -> list[e.Effect]:
@@ -232,7 +232,7 @@ class Worker:
         if job.phase not in (Phase.RUNNING, Phase.UNKNOWN, Phase.MAYBE):
             return []
         self._busy -= job.phase is Phase.RUNNING
-        job.phase = Phase.ENDED
+        job.phase, job.payload = Phase.ENDED, b""
         if not self._admission.member(job.owner):
             return self._forget(job)
         self._deliveries.add(job.owner, m.Outcome(task, token, exit))
@@ -282,7 +282,11 @@ class Worker:
             elif job.phase is not Phase.ENDED:
                 effects += self._adopt(job)
         for task, job in self._jobs.items():
-            if task not in known and job.phase in (Phase.RUNNING, Phase.UNKNOWN):
+            if task in known:
+                continue
+            if job.phase is Phase.RUNNING and job.payload and not job.ending:
+                self._again(job)
+            elif job.phase in (Phase.RUNNING, Phase.UNKNOWN):
                 self._busy -= job.phase is Phase.RUNNING
                 job.phase = Phase.MAYBE
                 self._retell_due_s = now
@@ -291,9 +295,16 @@ class Worker:
             self._asked(ask, sender)
         return effects
 
+    def _again(self, job: Job) -> None:
+        """What we asked for in this life never reached the executor: it is first in the queue, under its token."""
+        self._busy -= 1
+        job.phase = Phase.WAITING
+        self._waiting[job.task] = job
+        self._waiting.move_to_end(job.task, last=False)
+
     def _adopt(self, job: Job) -> list[e.Effect]:
         self._busy += job.phase is not Phase.RUNNING
-        job.phase = Phase.RUNNING
+        job.phase, job.payload = Phase.RUNNING, b""
         self._tell(job)
         reason, job.ending = job.ending, ""
         return self._kill(job, reason, self.settings.kill_grace_s) if reason else []
