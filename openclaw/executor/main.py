@@ -34,6 +34,7 @@ from openclaw.platform import peer_uid
 ALREADY_RUNS = 3
 IDLE_S = 5.0
 STOP_GRACE_S = 5.0
+CALLERS_MAX = 8
 READ_BYTES = 256 << 10
 ROWS_BYTES = 1 << 20  # a frame of rows is closed at this size
 UNSENT_BYTES_MAX = 64 << 20
@@ -69,6 +70,7 @@ class Executor:
         self.terminated.setblocking(False)
         self.selector.register(self._woken, selectors.EVENT_READ)
         self.node: Node | None = None
+        self.callers: list[Node] = []  # connected, and have not said hello yet
         self.alone_since = time.monotonic()
         self.orphaned = False
         self.stopping = False
@@ -126,35 +128,64 @@ class Executor:
         if peer_uid(connection) != os.getuid():
             connection.close()
             return
+        if len(self.callers) >= CALLERS_MAX:
+            self._close(self.callers.pop(0))
+        caller = Node(connection, self.limits.frame_bytes)
+        self.callers.append(caller)
+        self.selector.register(caller, selectors.EVENT_READ)
+
+    def _greeted(self, caller: Node) -> None:
+        """Who says hello as a node does takes the place of the one before; nothing less displaces it."""
+        self.callers.remove(caller)
         self._drop()
-        self.node = Node(connection, self.limits.frame_bytes)
-        self.selector.register(self.node, selectors.EVENT_READ)
+        self.node = caller
+
+    def _close(self, node: Node) -> None:
+        self.selector.unregister(node)
+        node.socket.close()
 
     def _drop(self) -> None:
         """The node is gone, or another one takes its place."""
         if self.node is not None:
-            self.selector.unregister(self.node)
-            self.node.socket.close()
+            self._close(self.node)
             self.node = None
             self.alone_since = time.monotonic()
             self.orphaned = False
 
     def _serve_node(self, node: Node, events: int, now: float) -> None:
-        if node is not self.node:
+        if node is not self.node and node not in self.callers:
             return  # replaced by an event before this one
         try:
             if events & selectors.EVENT_READ:
                 data = node.socket.recv(READ_BYTES)
                 if not data:
-                    self._drop()
+                    self._lose(node)
                     return
                 for body in node.feed.feed(data):
-                    self._obey(node, msgpack.unpackb(body), now)
+                    frame = msgpack.unpackb(body)
+                    if node in self.callers:
+                        self._hear_caller(node, frame)
+                    self._obey(node, frame, now)
         except BlockingIOError:
             pass
         except (OSError, Oversized, ValueError, TypeError, msgpack.UnpackException) as error:
-            print(f"dropped the node's connection: {error!r}", file=sys.stderr, flush=True)
+            print(f"dropped a connection: {error!r}", file=sys.stderr, flush=True)
+            self._lose(node)
+
+    def _hear_caller(self, caller: Node, frame: object) -> None:
+        match frame:
+            case ["hello", [orphan_s, *sizes]]:
+                _limits(orphan_s, sizes[: len(Limits._fields) - 1])  # raises before anybody is displaced
+                self._greeted(caller)
+            case _:
+                raise ValueError(f"a stranger's frame: {str(frame)[:80]}")
+
+    def _lose(self, node: Node) -> None:
+        if node is self.node:
             self._drop()
+        elif node in self.callers:
+            self.callers.remove(node)
+            self._close(node)
 
     def _obey(self, node: Node, frame: list[Any], now: float) -> None:
         match frame:

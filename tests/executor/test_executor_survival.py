@@ -88,14 +88,28 @@ def test_a_node_killed_with_its_session_leaves_the_executor(tmp_path: Path) -> N
     go(test())
 
 
-def test_the_newest_node_wins(tmp_path: Path) -> None:
+def test_the_newest_node_that_says_hello_wins(tmp_path: Path) -> None:
     async def test() -> None:
         async with node(tmp_path) as first:
             connection = socket.socket(socket.AF_UNIX)
             connection.connect(str(tmp_path / "executor.sock"))
+            hello = msgpack.packb(["hello", list(LIMITS)])
+            connection.sendall(len(hello).to_bytes(4, "big") + hello)
             assert isinstance(await first.next(), ExecutorDown)
             assert isinstance(await first.next(), ExecutorUp)  # and comes back, being the newest now
             connection.close()
+
+    go(test())
+
+
+def test_who_only_connects_or_talks_nonsense_displaces_nobody(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with node(tmp_path) as first:
+            for words in (b"", b"\x00\x00\x00\x01\xc0", b"\xff" * 64):
+                with socket.socket(socket.AF_UNIX) as stranger:
+                    stranger.connect(str(tmp_path / "executor.sock"))
+                    stranger.sendall(words)
+            assert (await first.run(shell("t", "exit 4"))).code == 4
 
     go(test())
 
