@@ -295,7 +295,8 @@ def test_the_node_here_vanishes_while_its_task_runs(solo: LocalMesh) -> None:
         [*OPENCLAW, "--state-dir", str(node.state_dir), "run", "--", sys.executable, "-c", code],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=node.environ,
     )  # fmt: skip
-    wait_until(lambda: node.control("nodes")["nodes"][0]["running"] == 1, "the task to run")
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline() == "openclaw: running on solo\n"  # so it knows its id
     node.kill()
     out, err = waiting.communicate(timeout=WAIT_S)
     assert (waiting.returncode, out) == (125, "")

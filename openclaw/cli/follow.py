@@ -50,13 +50,13 @@ class Following:
                 self._cancel()
                 raise
             except MeshError as error:
-                if error.kind == "node_gone" and self.task:
-                    raise MeshError(
-                        f"{error}. The task goes on or starts again: openclaw task wait {self.task}",
-                        kind=error.kind,
-                        exit_code=EXIT_MESH,
-                    ) from None
-                raise
+                if error.kind != "node_gone":
+                    raise
+                known = f"The task goes on or starts again: openclaw task wait {self.task}"
+                unknown = "Whether it took the task, it says when it runs again: openclaw tasks"
+                raise MeshError(
+                    f"{error}. {known if self.task else unknown}", kind=error.kind, exit_code=EXIT_MESH
+                ) from None
         raise AssertionError("a stream ends with its final answer or raises")
 
     def _show(self, frame: Doc) -> None:
