@@ -24,8 +24,9 @@ from typing import Any
 import msgpack
 
 from openclaw.executor.frames import Feed, Oversized, framed
+from openclaw.executor.orders import ROWS_BYTES, limits_of, seconds_of, spec_of
 from openclaw.executor.paths import RUNS, socket_path
-from openclaw.executor.process import Limits, Spec, base_environment
+from openclaw.executor.process import Limits, base_environment
 from openclaw.executor.run import FOREVER, Run
 from openclaw.executor.supervisor import Supervisor
 from openclaw.executor.sweep import sweep
@@ -36,9 +37,7 @@ IDLE_S = 5.0
 STOP_GRACE_S = 5.0
 CALLERS_MAX = 8
 READ_BYTES = 256 << 10
-ROWS_BYTES = 1 << 20  # a frame of rows is closed at this size
 UNSENT_BYTES_MAX = 64 << 20
-SECONDS_MAX = 1e12
 
 
 class Node:
@@ -175,7 +174,7 @@ class Executor:
     def _hear_caller(self, caller: Node, frame: object) -> None:
         match frame:
             case ["hello", [orphan_s, *sizes]]:
-                _limits(orphan_s, sizes[: len(Limits._fields) - 1])  # raises before anybody is displaced
+                limits_of(orphan_s, sizes[: len(Limits._fields) - 1])  # raises before anybody is displaced
                 self._greeted(caller)
             case _:
                 raise ValueError(f"a stranger's frame: {str(frame)[:80]}")
@@ -191,22 +190,22 @@ class Executor:
         match frame:
             case ["start", [*rows]]:
                 for row in rows:
-                    self.supervisor.start(_spec(row), now)
+                    self.supervisor.start(spec_of(row), now)
             case ["kill", [*rows]]:
                 for task, token, reason, grace_s, *_ in rows:
-                    self.supervisor.kill(task, token, str(reason), _seconds(grace_s), now)
+                    self.supervisor.kill(task, token, str(reason), seconds_of(grace_s), now)
             case ["forget", [*rows]]:
                 for task, token, *_ in rows:
                     self.supervisor.forget(task, token)
             case ["hello", [*limits]]:
                 orphan_s, *sizes = limits[: len(Limits._fields)]
-                self.limits = self.supervisor.limits = _limits(orphan_s, sizes)
+                self.limits = self.supervisor.limits = limits_of(orphan_s, sizes)
                 node.greeted = True
                 node.listing = self._listing()
                 self.supervisor.started.clear()
                 self.supervisor.exited.clear()
             case ["stop", grace_s]:
-                self._stop(_seconds(grace_s))
+                self._stop(seconds_of(grace_s))
             case _:
                 raise ValueError(f"no such frame: {str(frame)[:80]}")
 
@@ -282,33 +281,6 @@ class Executor:
             events |= selectors.EVENT_WRITE
         if self.selector.get_key(node).events != events:
             self.selector.modify(node, events)
-
-
-# --- what a frame may hold -----------------------------------------------------------------------
-
-
-def _spec(row: list[Any]) -> Spec:
-    """A row of a `start` frame. What would only fail once the command runs is refused here."""
-    spec = Spec(*row[: len(Spec._fields)])
-    words = [*spec.argv, *spec.outputs, *(word for pair in spec.env for word in pair)]
-    words += [spec.task, spec.cwd, spec.stdin_path]
-    if not all(isinstance(word, str) for word in words):
-        raise ValueError(f"no command: {str(row)[:80]}")
-    return spec._replace(timeout_s=_seconds(spec.timeout_s), grace_s=_seconds(spec.grace_s))
-
-
-def _limits(orphan_s: object, sizes: list[Any]) -> Limits:
-    """A frame must hold what we close one at, and the row that went over it."""
-    limits = Limits(_seconds(orphan_s), *sizes)
-    if not all(isinstance(size, int) and size > 0 for size in sizes) or limits.frame_bytes < 2 * ROWS_BYTES:
-        raise ValueError(f"limits of {limits}")
-    return limits
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, int | float) and 0 <= value < SECONDS_MAX:
-        return value
-    raise ValueError(f"a span of {value!r} seconds")
 
 
 # --- start ---------------------------------------------------------------------------------------

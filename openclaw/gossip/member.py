@@ -29,10 +29,20 @@ def claim(rumour: Rumour) -> Claim:
 
 
 def join(a: Rumour, b: Rumour) -> Rumour:
-    """The stronger of two rumours about one node; its metadata version is the newest of both."""
-    winner = max(a, b, key=lambda r: (claim(r), r.back_soon, r.accuser))
-    version = max(a.meta_version, b.meta_version)
-    return winner if winner.meta_version == version else with_version(winner, version)
+    """The stronger of two rumours about one node, with the newest metadata version of both.
+
+    A goodbye that promised a return holds until the node starts anew, whatever is said of that life.
+    """
+    winner = max(a, b, key=lambda r: (claim(r), r.accuser))
+    counter = winner.incarnation.counter
+    return Rumour(
+        winner.node,
+        winner.incarnation,
+        winner.status,
+        max(a.meta_version, b.meta_version),
+        winner.accuser,
+        any(r.back_soon for r in (a, b) if r.incarnation.counter == counter),
+    )
 
 
 def with_version(rumour: Rumour, version: int) -> Rumour:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from openclaw.config import Settings
 from openclaw.effects import Effect
-from openclaw.gossip.member import Row, claim, live_nodes, view_hash, with_version
+from openclaw.gossip.member import Row, claim, join, live_nodes, view_hash, with_version
 from openclaw.gossip.rumours import Rumours
 from openclaw.gossip.suspicion import Suspicion
 from openclaw.ids import NodeId
@@ -179,14 +179,7 @@ class Roll:
     def _take(self, row: Row, rumour: Rumour, now: float, out: list[Effect], *, own: bool) -> None:
         held = row.claim
         same_start = held.incarnation.boot == rumour.incarnation.boot
-        row.claim = Rumour(
-            rumour.node,
-            rumour.incarnation,
-            rumour.status,
-            max(rumour.meta_version, held.meta_version),
-            rumour.accuser,
-            rumour.back_soon or (held.back_soon and held.incarnation == rumour.incarnation),
-        )
+        row.claim = join(held, rumour)
         if not same_start:
             row.beat_told = 0
         if held.status is not rumour.status or not same_start:
