@@ -111,7 +111,9 @@ def main() -> int:
         print(f"ratio median {sorted(ratios)[1]:.2f} ({min(ratios):.2f}–{max(ratios):.2f})")
         before = [memory_mb(node) for node in mesh.nodes.values()]
         if options.more:
-            run_load(mesh, options.more, ["true"])
+            for start in range(0, options.more, options.tasks):  # as deep a queue as before
+                run_load(mesh, min(options.tasks, options.more - start), ["true"])
+                print("  ".join(f"{name} {memory_mb(node):.1f} MB" for name, node in mesh.nodes.items()))
             after = [memory_mb(node) for node in mesh.nodes.values()]
             for name, one, two in zip(mesh.nodes, before, after, strict=True):
                 print(

@@ -9,7 +9,8 @@ import argparse
 import sys
 import time
 
-from sims.scenario import Verdict, draw, run
+from sims.plan import draw
+from sims.scenario import Verdict, run
 
 
 def main() -> int:

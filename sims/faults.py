@@ -1,9 +1,14 @@
-"""What goes wrong, and when: plain data, so that a scenario can be printed, written by hand and cut down."""
+"""What goes wrong, and when: plain data, so that a scenario can be printed, written by hand and cut down.
+
+In a scenario file each is a table with `do` (the class's name in snake case), `at` in seconds and its own fields.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from openclaw.effects import CancelAsked, StopAsked
 
@@ -13,11 +18,21 @@ if TYPE_CHECKING:
 STOP_GRACE_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """The node's process ends after `effects` more of its effects; it starts again `down_s` later."""
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class Timed(
+    msgspec.Struct, frozen=True, tag=_snake, tag_field="do", forbid_unknown_fields=True, omit_defaults=True
+):
+    """Something that the world does at `at` seconds of its own time."""
 
     at: float
+
+
+class Crash(Timed):
+    """The node's process ends after `effects` more of its effects; it starts again `down_s` later."""
+
     host: str
     effects: int
     machine: bool
@@ -32,11 +47,9 @@ class Crash:
             host.crash_after(self.effects, self.down_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Timed):
     """A clean stop; with `keep` the executor and what it runs stay."""
 
-    at: float
     host: str
     keep: bool
     down_s: float
@@ -47,11 +60,9 @@ class Stop:
         world.after(self.down_s, host.start)
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Timed):
     """The process does not run for a while: a lid that closes, a SIGSTOP."""
 
-    at: float
     host: str
     for_s: float
 
@@ -61,11 +72,9 @@ class Pause:
         world.after(self.for_s, host.resume)
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Timed):
     """Nothing gets from `sources` to `to`, and unless it is `one_way` nothing back."""
 
-    at: float
     sources: tuple[str, ...]
     to: tuple[str, ...]
     one_way: bool
@@ -80,11 +89,9 @@ class Cut:
             world.after(self.for_s, lambda pair=pair: world.network.mend(*pair))  # type: ignore[misc]
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Timed):
     """Tasks come in at `host`; some of them are cancelled a little later."""
 
-    at: float
     host: str
     runs_s: tuple[float, ...]
     once: bool = False

@@ -7,8 +7,9 @@ process ends, its machine refuses new connections, and the peers see that; when 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from openclaw.effects import LinkDown, LinkUp, Received
 from openclaw.ids import NodeId
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 BREAK_S = 3.0  # until a silent connection is given up
 
 
-@dataclass(frozen=True, slots=True)
-class Weather:
+class Weather(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How good the links are."""
 
     latency_s: tuple[float, float] = (0.0002, 0.003)

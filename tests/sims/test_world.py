@@ -19,8 +19,9 @@ from openclaw.records import EpochRow, State, Table
 from sims.disk import Disk
 from sims.host import Host
 from sims.network import Weather
+from sims.plan import draw
 from sims.properties import EveryTaskEnds, OneLeader, Violated, all_properties
-from sims.scenario import draw, run
+from sims.scenario import run
 from sims.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def terms(hosts: Sequence[Host]) -> set[int]:
 
 def test_a_seed_repeats_to_the_hash_in_another_process_with_another_hash_seed() -> None:
     verdict = run(draw(3, 4, 30.0))
-    script = "from sims.scenario import draw, run; print(run(draw(3, 4, 30.0)).digest)"
+    script = "from sims.plan import draw; from sims.scenario import run; print(run(draw(3, 4, 30.0)).digest)"
     there = subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT,
