@@ -30,7 +30,7 @@ class Timed(
     at: float
 
 
-class Crash(Timed):
+class Crash(Timed, frozen=True):
     """The node's process ends after `effects` more of its effects; it starts again `down_s` later."""
 
     host: str
@@ -47,7 +47,7 @@ class Crash(Timed):
             host.crash_after(self.effects, self.down_s)
 
 
-class Stop(Timed):
+class Stop(Timed, frozen=True):
     """A clean stop; with `keep` the executor and what it runs stay."""
 
     host: str
@@ -60,7 +60,7 @@ class Stop(Timed):
         world.after(self.down_s, host.start)
 
 
-class Pause(Timed):
+class Pause(Timed, frozen=True):
     """The process does not run for a while: a lid that closes, a SIGSTOP."""
 
     host: str
@@ -72,7 +72,7 @@ class Pause(Timed):
         world.after(self.for_s, host.resume)
 
 
-class Cut(Timed):
+class Cut(Timed, frozen=True):
     """Nothing gets from `sources` to `to`, and unless it is `one_way` nothing back."""
 
     sources: tuple[str, ...]
@@ -89,7 +89,7 @@ class Cut(Timed):
             world.after(self.for_s, lambda pair=pair: world.network.mend(*pair))  # type: ignore[misc]
 
 
-class Work(Timed):
+class Work(Timed, frozen=True):
     """Tasks come in at `host`; some of them are cancelled a little later."""
 
     host: str
