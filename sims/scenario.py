@@ -2,58 +2,121 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from openclaw.records import State
-from sims.plan import Plan
-from sims.properties import Violated, all_properties
+from openclaw.config import Settings
+from openclaw.records import Meta, State
+from sims.plan import Plan, names
+from sims.properties import Property, Violated, all_properties
+from sims.watch import Watch
 from sims.world import World
+
+Observer = Callable[[float, str, object], None]
+
+LOOK_EVERY_S = 0.5
+TURN_S = 3.0  # at the end of a run, for what a planned turn of the leader leaves open
+STARTS_WITHIN_S = 0.5
 
 
 @dataclass(slots=True)
 class Verdict:
+    """`failed` names what did not hold, `at` says when it was found; `counts` are never a verdict by themselves."""
+
     plan: Plan
     violation: str | None = None
     unmet: list[str] = field(default_factory=list)
+    failed: tuple[str, ...] = ()
+    at: float = 0.0
     story: list[str] = field(default_factory=list)
     digest: str = ""
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    marks: Counter[str] = field(default_factory=Counter)
 
     @property
     def exit_code(self) -> int:
         return 1 if self.violation else 2 if self.unmet else 0
 
 
-def run(plan: Plan) -> Verdict:
-    verdict = Verdict(plan)
-    world = World(plan.seed, weather=plan.link, properties=all_properties())
-    hosts = [world.add_host(f"n{number}") for number in range(plan.nodes)]
+def build(plan: Plan, properties: Sequence[Property] = (), observers: Sequence[Observer] = ()) -> World:
+    """The world of a plan, with all that will happen in it, before its first instant."""
+    settings = dataclasses.replace(Settings(), **plan.settings)  # type: ignore[arg-type]
+    world = World(plan.seed, settings, weather=plan.link, properties=properties)
+    world.trace.observers += observers
     starts = world.rng("starts")
-    for host in hosts:
-        world.at(starts.random() * 0.5, host.start)
+    for number, name in enumerate(names(plan.nodes)):
+        meta = Meta(slots=plan.slots[number % len(plan.slots)], tier=plan.tiers[number % len(plan.tiers)])
+        world.add_host(name, meta)
+    for host in world.hosts.values():
+        world.at(starts.random() * STARTS_WITHIN_S, host.start)
     for happening in plan.happenings:
         world.at(happening.at, lambda happening=happening: happening.apply(world))  # type: ignore[misc]
+    return world
+
+
+def run(plan: Plan, observers: Sequence[Observer] = ()) -> Verdict:
+    verdict = Verdict(plan)
+    properties = all_properties()
+    world = build(plan, properties, observers)
+    watch = Watch(plan, world)
     try:
-        world.run(plan.peace_s)
-        for host in hosts:
+        _advance(world, watch, plan.peace_s)
+        for host in world.hosts.values():
             host.calm()
-        world.run(plan.seconds)
+        _advance(world, watch, plan.seconds)
+        _settle(world)
     except Violated as violated:
-        verdict.violation, verdict.story = str(violated), world.trace.last()
-    except Exception:  # whatever the core raises is its own misuse, and a verdict
-        verdict.violation, verdict.story = traceback.format_exc(), world.trace.last()
+        verdict.violation, verdict.failed = str(violated), (violated.name,)
+    except Exception as error:  # whatever the core raises is its own misuse, and a verdict
+        verdict.violation, verdict.failed = traceback.format_exc(), (_place(error),)
     else:
-        verdict.unmet = [
-            f"{prop.name}: {complaint}" for prop in world.properties for complaint in prop.unmet(world)
-        ]
+        _judge(verdict, world, watch)
+    verdict.at = world.now
+    if verdict.failed:
+        verdict.story = world.trace.last()
     verdict.digest = world.trace.digest
-    verdict.counts = _counts(world)
+    verdict.counts = counts(world, watch)
     return verdict
 
 
-def _counts(world: World) -> dict[str, int]:
+def _advance(world: World, watch: Watch, until: float) -> None:
+    while world.now < until:
+        world.run(min(until, world.now + LOOK_EVERY_S))
+        watch.look()
+
+
+def _settle(world: World) -> None:
+    """A leader that hands over just now is given the time to do so."""
+    until = world.now + TURN_S
+    while world.now < until and any(prop.unmet(world) for prop in world.properties):
+        world.run(min(until, world.now + LOOK_EVERY_S))
+
+
+def _judge(verdict: Verdict, world: World, watch: Watch) -> None:
+    plan, complaints = verdict.plan, list(watch.complaints)
+    for prop in world.properties:
+        complaints += [(prop.name, complaint) for complaint in prop.unmet(world)]
+    counted = counts(world, watch)
+    for name, limit in plan.at_most.items():
+        if counted.get(name, 0) > limit:
+            complaints.append((name, f"{counted.get(name, 0)}, and at most {limit:g} are expected"))
+    for name, limit in plan.at_least.items():
+        if counted.get(name, 0) < limit:
+            complaints.append((name, f"{counted.get(name, 0)}, and at least {limit:g} are expected"))
+    verdict.unmet = [f"{name}: {complaint}" for name, complaint in complaints]
+    verdict.failed = tuple(dict.fromkeys(name for name, _ in complaints))
+
+
+def _place(error: Exception) -> str:
+    """Where the program itself gave up: the name of such a failure."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.name}"
+
+
+def counts(world: World, watch: Watch) -> dict[str, float]:
     finals = Counter(str(row.state) for host in world.hosts.values() for row in host.disk.tasks())
     return {
         "steps": world.trace.counts["steps"],
@@ -61,6 +124,7 @@ def _counts(world: World) -> dict[str, int]:
         "messages": sum(world.trace.sent.values()),
         "dropped": world.network.dropped,
         "elections": max(host.disk.epoch.term for host in world.hosts.values()),
+        "split-leader seconds": watch.split_s,
         "starts": len(world.starts),
         "duplicate starts": _duplicates(world),
         **{f"tasks {state}": count for state, count in sorted(finals.items())},

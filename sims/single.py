@@ -1,53 +1,75 @@
-"""`python -m sims run`: one world and its verdict, from a seed or from a file; and how a verdict is shown."""
+"""One world and its verdict: from a seed, or from a file; and how a verdict is shown."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
-from sims.plan import draw
+from sims.plan import Plan, draw
 from sims.scenario import Verdict, run
+from sims.tomlfile import dumps, load
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("run", description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, help="a scenario, instead of a seed")
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds, one after the other")
-    parser.add_argument("--nodes", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=120.0, help="of the world's own time")
-    parser.add_argument("--plan", action="store_true", help="print what the seed has drawn, too")
+    add_size(parser)
+    parser.add_argument("--plan", action="store_true", help="print the scenario as a file, too")
+    parser.add_argument("--digest", action="store_true", help="print the hash of the trace, nothing else")
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nodes", type=int, help="without it the seed decides")
+    parser.add_argument("--seconds", type=float, help="of the world's own time; without it the seed decides")
 
 
 def main(options: argparse.Namespace) -> int:
-    codes = [_one(seed, options) for seed in range(options.seed, options.seed + options.count)]
+    if options.file is not None:
+        plans = [load(options.file)]
+    else:
+        seeds = range(options.seed, options.seed + options.count)
+        plans = [draw(seed, options.nodes, options.seconds) for seed in seeds]
+    codes = [_one(plan, again(plan.seed, options), options) for plan in plans]
     return min((code for code in codes if code), default=0)
 
 
-def _one(seed: int, options: argparse.Namespace) -> int:
-    plan = draw(seed, options.nodes, options.seconds)
+def again(seed: int, options: argparse.Namespace) -> str:
+    """The one command that repeats a run."""
+    if getattr(options, "file", None) is not None:
+        return f"python -m sims run {options.file}"
+    nodes = "" if options.nodes is None else f" --nodes {options.nodes}"
+    seconds = "" if options.seconds is None else f" --seconds {options.seconds:g}"
+    return f"python -m sims run --seed {seed}{nodes}{seconds}"
+
+
+def _one(plan: Plan, command: str, options: argparse.Namespace) -> int:
     if options.plan:
-        print(*(f"  {happening}" for happening in plan.happenings), sep="\n")
+        print(dumps(plan))
     began = time.perf_counter()
     verdict = run(plan)
-    _show(verdict, time.perf_counter() - began)
+    if options.digest:
+        print(verdict.digest)
+    else:
+        print("\n".join(shown(verdict, time.perf_counter() - began, command)))
     return verdict.exit_code
 
 
-def _show(verdict: Verdict, took_s: float) -> None:
+def shown(verdict: Verdict, took_s: float, command: str) -> list[str]:
+    """A verdict for people: a line each for the result and the counts; what failed is told whole."""
     plan = verdict.plan
     word = "SAFETY VIOLATED" if verdict.violation else "LIVENESS UNMET" if verdict.unmet else "held"
-    print(
-        f"seed {plan.seed}: {word}; {plan.nodes} nodes, {plan.seconds:g} s in {took_s:.2f} s "
-        f"({plan.seconds / took_s:.0f} times life), trace {verdict.digest[:16]}"
-    )
-    print("  " + ", ".join(f"{count} {name}" for name, count in verdict.counts.items()))
-    for line in verdict.story:
-        print("  |", line)
-    if verdict.violation:
-        print("  !", verdict.violation)
-    for complaint in verdict.unmet:
-        print("  ?", complaint)
+    lines = [
+        f"seed {plan.seed}: {word}; {plan.nodes} nodes, {verdict.at:g} s in {took_s:.2f} s "
+        f"({verdict.at / took_s:.0f} times life), trace {verdict.digest[:16]}",
+        "  " + ", ".join(f"{count:g} {name}" for name, count in verdict.counts.items()),
+    ]
     if verdict.exit_code:
-        print(
-            f"  again: python -m sims run --seed {plan.seed} --nodes {plan.nodes} --seconds {plan.seconds:g}"
-        )
+        lines += [f"  options: {plan.about}", f"  link: {plan.link}"]
+        lines += [f"  | {line}" for line in verdict.story]
+        lines += [f"  ! {verdict.violation}"] if verdict.violation else []
+        lines += [f"  ? {complaint}" for complaint in verdict.unmet]
+        lines.append(f"  again: {command}")
+    return lines
