@@ -1,4 +1,8 @@
-"""A simulated disk: a batch is on it whole or not at all, and a crash loses what was not committed."""
+"""A simulated disk: a batch is on it whole or not at all, and a crash loses what was not committed.
+
+Commits are synced, as the real store's are: what was committed outlives a power cut. A full disk refuses some
+batches and takes others, as LMDB does while it still has free pages of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from openclaw.effects import Store
-from openclaw.ids import NO_EPOCH, Epoch, TaskId
+from openclaw.ids import NO_EPOCH, Epoch, TaskId, Token
 from openclaw.records import (
     Attempt,
     Counts,
@@ -23,8 +27,17 @@ from openclaw.records import (
 _SHOWN_AS = {State.RETRYING: State.QUEUED, State.CANCELLING: State.RUNNING}
 
 
+class Full(Exception):
+    """Nothing of the batch was written; everything before it is safe."""
+
+
 class Disk:
+    """`full` and `stalled` count the troubles of each kind that are on it. `outputs` are files of tasks' outputs."""
+
     def __init__(self) -> None:
+        self.full = 0
+        self.stalled = 0
+        self.outputs: set[tuple[TaskId, Token]] = set()
         self._rows: dict[Table, dict[str, Record]] = {table: {} for table in Table}
 
     def commit(self, stores: Sequence[Store]) -> None:
@@ -33,6 +46,21 @@ class Disk:
                 self._rows[store.table].pop(store.key, None)
             else:
                 self._rows[store.table][store.key] = store.value
+
+    def copy(self) -> Disk:
+        """What is on it now, on another disk that works."""
+        copy = Disk()
+        copy.outputs = set(self.outputs)
+        copy._rows = {table: dict(rows) for table, rows in self._rows.items()}
+        return copy
+
+    def revert(self, backup: Disk) -> None:
+        """Everything since the backup is gone."""
+        self.outputs = set(backup.outputs)
+        self._rows = {table: dict(rows) for table, rows in backup._rows.items()}
+
+    def make_room(self) -> None:
+        self.full -= 1
 
     @property
     def epoch(self) -> Epoch:
@@ -63,6 +91,7 @@ class Disk:
         unfinished = [row for row in self.tasks() if not row.state.final or not row.fetched]
         there = [(self.submission(row.task), row) for row in unfinished]
         pairs = [(submission, row) for submission, row in there if submission is not None]
+        pairs.sort(key=lambda pair: (pair[0].submitted, pair[0].task))
         states = Counter(_SHOWN_AS.get(row.state, row.state).value for row in self.tasks())
         return Restored(
             incarnation=self.number("incarnation"),

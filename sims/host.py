@@ -1,253 +1,337 @@
-"""One simulated machine: its disk and its executor, and the node that runs on it, or not.
+"""One simulated machine: its clocks, its disk, its executor, and the node that runs on it, or not.
 
-It keeps the runtime's contract: a bounded batch of events at one `now`, strictly later than the last; what may leave
-early leaves; the stores are committed as one; then the other effects, in order. A crash may come between any two.
+`start`, `crash` and the other troubles may come at any time and in any order; what is undone twice is undone once.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.config import INBOX_BATCH_MAX
+import msgspec
+
 from openclaw.effects import (
-    Effect,
+    DrainAsked,
     Event,
-    Fetch,
-    Fetched,
-    Forget,
-    Kill,
+    ExecutorDown,
+    Measured,
+    MetaChanged,
     PeerFound,
+    Received,
     RosterChanged,
-    Run,
-    Send,
     Started,
-    Stopped,
     Store,
-    Tick,
 )
 from openclaw.ids import NodeId
-from openclaw.messages import EARLY
+from openclaw.messages import AnyMessage
 from openclaw.node import Node
-from openclaw.records import Meta
-from sims.disk import Disk
+from openclaw.records import Meta, Metrics
+from sims.clock import OFFSET_S_MAX, Clock
+from sims.disk import Disk, Full
 from sims.processes import Executor
+from sims.runtime import Runtime
 
 if TYPE_CHECKING:
+    from sims.links import Pipe
     from sims.world import World
 
-TICKS_PER_BATCH_MAX = 8
 EXECUTOR_ANSWERS_S = 0.01
-FETCH_S = 0.02
+EXECUTOR_STARTS_S = 0.3
 CALM_S = 2.0
+RESTART_S = 1.0  # until a process that gave up is started again
+MEASURE_EVERY_S = 2.0
+LAG_S_MIN = 0.05
+INTERFACES_EVERY_S = 2.0
+FULL_REFUSES = 0.7  # of the batches: the others fit into pages that the store has already
 
 
 class Host:
-    def __init__(self, world: World, name: str, node: NodeId, meta: Meta) -> None:
+    """`rivals` are the starts of other machines that its node has found to speak under its own key."""
+
+    def __init__(self, world: World, name: str, node: NodeId, meta: Meta, disk: Disk | None = None) -> None:
         self.world = world
         self.name = name
         self.id = node
         self.meta = meta
-        self.disk = Disk()
+        self.disk = disk or Disk()
+        self.clock = Clock(world.rng(f"{name}:clock").random() * OFFSET_S_MAX)
         self.executor = Executor(world, self)
-        self.node: Node | None = None
+        self.runtime: Runtime | None = None
         self.starts = 0
-        self._rng = world.rng(f"{name}:disk")
-        self._clock_offset_s = world.rng(f"{name}:clock").random() * 1e5
-        self._inbox: deque[Event] = deque()
-        self._now = 0.0
-        self._busy = False
-        self._paused = False
-        self._fuse: int | None = None
-        self._down_s = 0.0
-        self._wake_at = math.inf
+        self.awake = False  # its process is there, and runs
+        self.powered = True
+        self.asleep = False
+        self.retired = False
+        self.lag_s = 0.0
+        self.rivals: set[str] = set()
+        self.pipes: dict[NodeId, Pipe] = {}
+        self.chance = world.rng(f"{name}:network").random
+        self._disk_chance = world.rng(f"{name}:disk").random
+        self._lag_chance = world.rng(f"{name}:lag").random
+        self._paused = 0
+        self._paused_at = 0.0
+        self._slept_at = 0.0
+        self._late_s = 0.0
+        self._address = 0
 
     @property
     def running(self) -> bool:
-        return self.node is not None
+        return self.runtime is not None
 
     @property
-    def awake(self) -> bool:
-        return self.running and not self._paused
+    def node(self) -> Node | None:
+        return None if self.runtime is None else self.runtime.node
 
-    # --- what may happen to it -------------------------------------------------------------------
+    @property
+    def wall(self) -> float:
+        """What its node takes for the time of day."""
+        if self.runtime is None:
+            return self.world.wall + self.clock.wrong_s
+        return self.runtime.wall_offset_s + self.clock.read(self.world.now)
 
-    def start(self) -> None:
-        """Start the node's process on whatever the disk holds."""
-        if self.running:
+    # --- its process -----------------------------------------------------------------------------
+
+    def start(self, warm: bool = False) -> None:
+        """Start the node's process on whatever the disk holds. A `warm` one is introduced by the world."""
+        if self.running or self.asleep or self.retired:
             return
         world = self.world
         self.starts += 1
+        self.powered = True
         boot = f"{self.name}.{self.starts}"
-        world.trace.mark(world.now, self.name, "starts")
-        self.node = Node(
+        self._mark("starts")
+        node = Node(
             self.id, boot, world.settings, lambda stream: world.rng(f"{boot}:{stream}"), self.disk.restored()
         )
-        self._busy = self._paused = False
-        self.post(Started(self.meta, world.wall - self._clock()))
-        self.post(RosterChanged(world.roster(), world.roster_digest))
-        for peer in sorted(world.hosts):
-            if peer != self.id:
-                self.post(PeerFound(peer))
-        world.network.started(self)
-        start = self.starts
-        world.after(EXECUTOR_ANSWERS_S, lambda: self.executor.attach() if self.is_start(start) else None)
+        wall_offset_s = world.wall + self.clock.wrong_s - self.clock.read(world.now)
+        runtime = self.runtime = Runtime(self, node, wall_offset_s)
+        self._settle()
+        runtime.post(Started(self.meta, wall_offset_s))
+        runtime.post(RosterChanged(world.roster(), world.roster_digest))
+        if not warm:
+            for peer in world.peers(self):
+                runtime.post(PeerFound(peer))
+            world.network.started(self)
+        self._attach_later(EXECUTOR_ANSWERS_S)
 
     def crash(self, machine: bool = False, how: str = "crashes") -> None:
-        """The process ends here and now; with `machine` the executor and all that it runs end too."""
+        """The process ends here and now; with `machine` the power is cut."""
         if self.running:
-            self.world.trace.mark(self.world.now, self.name, f"{how}{' with its machine' * machine}")
-            self.node = None
-            self._fuse = None
-            self._inbox.clear()
-            self.world.network.ended(self, machine)
+            self._mark(f"{how}{' with its machine' * machine}")
+        self._end(machine)
         if machine:
+            self.powered = False
+            self.executor = self.executor.after_power_cut(self)
+
+    def crash_after(self, effects: int, down_s: float, machine: bool = False) -> None:
+        """Crash when so many more effects have been performed, in the middle of whatever that is."""
+        if self.runtime is not None:
+            self.runtime.fuse = effects
+            self.runtime.on_fuse = lambda: self._burn(down_s, machine)
+
+    def start_later(self) -> None:
+        """As whoever looks after services does."""
+        self.world.after(RESTART_S, self.start)
+
+    def stopped(self, keep: bool) -> None:
+        """The core is done with a clean stop."""
+        self._mark("stops")
+        self._end(machine=False)
+        if not keep:
             self.executor.die()
             self.executor = Executor(self.world, self)
 
-    def crash_after(self, effects: int, down_s: float) -> None:
-        """Crash when so many more effects have been performed, in the middle of whatever that is."""
-        self._fuse = effects
-        self._down_s = down_s
-
     def calm(self) -> None:
         """Whatever was still to happen to this host does not; it runs, or starts again soon."""
-        self._fuse = None
+        if self.runtime is not None:
+            self.runtime.fuse = None
         self.resume()
+        self.wake(False)
         self.world.after(CALM_S, self.start)
 
+    def _burn(self, down_s: float, machine: bool) -> None:
+        self.crash(machine, how="crashes between two effects")
+        self.world.after(down_s, self.start)
+
+    def _end(self, machine: bool) -> None:
+        if self.runtime is None:
+            if machine:
+                self.world.network.ended(self, machine)
+            return
+        unsure = self.runtime.end()
+        if unsure and not self.disk.full and self._disk_chance() < 0.5:
+            self.commit(unsure)
+        self.runtime = None
+        self.executor.attached = False
+        self._paused = 0
+        self._settle()
+        self.world.network.ended(self, machine)
+
+    def _mark(self, what: str) -> None:
+        self.world.trace.mark(self.world.now, self.name, what)
+
+    # --- standing still --------------------------------------------------------------------------
+
     def pause(self) -> None:
-        self.world.trace.mark(self.world.now, self.name, "is paused")
-        self._paused = True
+        if self.running:
+            self._mark("is paused")
+            if not self._paused:
+                self._paused_at = self.world.now
+            self._paused += 1
+            self._settle()
+            self.world.network.silent(self)
 
     def resume(self) -> None:
-        if self._paused:
-            self.world.trace.mark(self.world.now, self.name, "goes on")
-            self._paused = False
-            self._schedule()
+        if self.runtime is None or not self._paused:
+            return
+        self._paused -= 1
+        if self._paused and not self.world.calmed:
+            return
+        self._paused = 0
+        self._mark("goes on")
+        self._settle()
+        late_s = self.world.now - self._paused_at - MEASURE_EVERY_S * self._lag_chance()
+        if late_s > LAG_S_MIN:
+            self.runtime.post(Measured(Metrics(), late_s))
+        self.world.network.back(self)
+        self._go_on()
 
-    def is_start(self, start: int) -> bool:
-        return self.running and self.starts == start
+    def sleep(self) -> None:
+        """A lid is closed: node, executor and commands stand still, and nothing answers any more."""
+        if not self.asleep and self.powered:
+            self._mark("sleeps")
+            self.asleep, self._slept_at = True, self.world.now
+            self._settle()
+            self.world.network.silent(self)
 
-    # --- the runtime's part ----------------------------------------------------------------------
+    def wake(self, new_address: bool) -> None:
+        if not self.asleep:
+            return
+        self._mark("wakes" + " with a new address" * new_address)
+        self.asleep = False
+        self._settle()
+        self.executor.woke(self.world.now - self._slept_at)
+        if new_address:
+            self._move()
+        self.world.network.back(self, moved=new_address)
+        self._go_on()
+
+    def slow(self, by_s: float) -> None:
+        """Its event loop comes to everything up to so much later."""
+        before, self.lag_s = self.lag_s, max(0.0, self.lag_s + by_s)
+        if self.lag_s < 1e-9:
+            self.lag_s = 0.0
+        self._mark(f"lags up to {self.lag_s:g} s")
+        if not before:
+            self._measure()
+
+    def late_s(self) -> float:
+        """How late it comes to this."""
+        late_s = self.lag_s * self._lag_chance()
+        self._late_s = max(self._late_s, late_s)
+        return late_s
+
+    def _measure(self) -> None:
+        """The node tells its core how late it was, for as long as it is late."""
+        late_s, self._late_s = self._late_s, 0.0
+        if late_s > LAG_S_MIN:
+            self.post_if_running(Measured(Metrics(), late_s))
+        if self.lag_s:
+            self.world.after(MEASURE_EVERY_S, self._measure)
+
+    def _settle(self) -> None:
+        self.awake = self.runtime is not None and not self._paused and not self.asleep
+
+    def _go_on(self) -> None:
+        if self.runtime is not None and self.awake:
+            self.runtime.go_on()
+
+    # --- its disk --------------------------------------------------------------------------------
+
+    def fsync_s(self) -> float:
+        return 0.0003 + 0.004 * self._disk_chance() ** 4
+
+    def commit(self, stores: list[Store]) -> None:
+        """All of it or nothing; raises `Full`."""
+        if self.disk.full and self._disk_chance() < FULL_REFUSES:
+            raise Full(self.name)
+        world = self.world
+        for committing in world.hooks.committing:
+            committing(self, stores)
+        for store in stores:
+            world.trace.effect(world.now, self.name, store)
+        self.disk.commit(stores)
+
+    def stall(self) -> None:
+        self._mark("has a disk that hangs")
+        self.disk.stalled += 1
+
+    def unstall(self) -> None:
+        self.disk.stalled -= 1
+        if not self.disk.stalled:
+            self._go_on()
+
+    def restore(self, backup: Disk) -> None:
+        """The disk is as it was; what ran then is no more."""
+        self._mark("is put back to a backup")
+        self.disk.revert(backup)
+        self.executor = Executor(self.world, self)
+
+    # --- its clock, its address, its executor ----------------------------------------------------
+
+    def drift(self, rate: float) -> None:
+        self.clock.drift(rate, self.world.now)
+        if self.runtime is not None:
+            self.runtime.retime()
+
+    def drain(self, draining: bool) -> None:
+        self.meta = msgspec.structs.replace(self.meta, draining=draining)
+        self.post_if_running(MetaChanged(self.meta))
+        self.post_if_running(DrainAsked(draining))
+
+    def lose_executor(self) -> None:
+        """It ends with all that it runs. The node notices, and starts another, which tells what is left of it."""
+        self._mark("loses its executor")
+        self.executor = self.executor.after_crash(self)
+        self.post_if_running(ExecutorDown())
+        self._attach_later(EXECUTOR_STARTS_S)
+
+    def retire(self) -> None:
+        """Switched off for good."""
+        self.crash(machine=True, how="is switched off")
+        self.retired = True
+
+    def _move(self) -> None:
+        """Another network: found out about within a moment, and published."""
+        self._address += 1
+        host, _, port = self.meta.addresses[0].rpartition(":")
+        address = f"10.{self._address}.{host.partition('.')[2].partition('.')[2]}:{port}"
+        self.meta = msgspec.structs.replace(self.meta, addresses=(address,))
+        after_s = INTERFACES_EVERY_S * self._lag_chance()
+        self.world.after(after_s, lambda: self.post_if_running(MetaChanged(self.meta)))
+
+    def _attach_later(self, after_s: float) -> None:
+        runtime = self.runtime
+
+        def attach() -> None:
+            if runtime is not None and runtime.alive:
+                self.executor.attach()
+
+        self.world.after(after_s, attach)
+
+    # --- its inbox -------------------------------------------------------------------------------
 
     def post(self, event: Event) -> None:
-        self._inbox.append(event)
-        self._schedule()
+        assert self.runtime is not None, f"{self.name} does not run"
+        self.runtime.post(event)
 
     def post_if_running(self, event: Event) -> None:
-        if self.running:
-            self.post(event)
+        if self.runtime is not None:
+            self.runtime.post(event)
 
-    def _clock(self) -> float:
-        return self.world.now + self._clock_offset_s
-
-    def _schedule(self) -> None:
-        if not self.awake or self._busy or self.node is None:
-            return
-        due = self.world.now if self._inbox else self.node.next_deadline()
-        if due is None:
-            return
-        # A hair late, so that rounding cannot make the clock stand just before the deadline.
-        at = due if self._inbox else max(self.world.now, due - self._clock_offset_s + 1e-9)
-        if at < self._wake_at:
-            self._wake_at = at
-            self.world.at(at, lambda: self._wake(at))
-
-    def _wake(self, at: float) -> None:
-        if at == self._wake_at:
-            self._wake_at = math.inf
-            if self.awake and not self._busy:
-                self._turn()
-            self._schedule()
-
-    def _turn(self) -> None:
-        effects = self._handle_all()
-        stores = [effect for effect in effects if isinstance(effect, Store)]
-        if not stores:
-            self._perform(effects)
-            return
-        early = [e for e in effects if isinstance(e, Send) and isinstance(e.message, EARLY)]
-        late = [
-            e
-            for e in effects
-            if not isinstance(e, Store) and not (isinstance(e, Send) and isinstance(e.message, EARLY))
-        ]
-        self._busy = True
-        start = self.starts
-        if self._perform(early):
-            fsync_s = 0.0003 + 0.004 * self._rng.random() ** 4
-            self.world.after(fsync_s, lambda: self._committed(start, stores, late))
-
-    def _handle_all(self) -> list[Effect]:
-        assert self.node is not None
-        now = self._now = max(math.nextafter(self._now, math.inf), self._clock())
-        effects: list[Effect] = []
-        for _ in range(min(len(self._inbox), INBOX_BATCH_MAX)):
-            effects += self.node.handle(self._inbox.popleft(), now)
-        for _ in range(TICKS_PER_BATCH_MAX):
-            due = self.node.next_deadline()
-            if due is None or due > now:
-                break
-            effects += self.node.handle(Tick(), now)
-        return effects
-
-    def _committed(self, start: int, stores: list[Store], late: Sequence[Effect]) -> None:
-        if not self.is_start(start) or self._burnt():
-            return
-        for prop in self.world.properties:
-            prop.committing(self, stores)
-        for store in stores:
-            self.world.trace.effect(self.world.now, self.name, store)
-        self.disk.commit(stores)
-        self._busy = False
-        if self._perform(late):
-            self._schedule()
-
-    def _burnt(self) -> bool:
-        """Whether the node ends before this effect."""
-        if self._fuse is not None:
-            self._fuse -= 1
-            if self._fuse < 0:
-                self.crash(how="crashes between two effects")
-                self.world.after(self._down_s, self.start)
-        return not self.running
-
-    def _perform(self, effects: Sequence[Effect]) -> bool:
-        """False when the node did not live to the end of it."""
-        for effect in effects:
-            if self._burnt():
-                return False
-            self.world.trace.effect(self.world.now, self.name, effect)
-            for prop in self.world.properties:
-                prop.performed(self, effect)
-            match effect:
-                case Send(to, message):
-                    self.world.network.send(self, to, message)
-                case Run():
-                    self.executor.run(effect)
-                case Kill():
-                    self.executor.kill(effect)
-                case Forget(task, token):
-                    self.executor.forget(task, token)
-                case Fetch():
-                    self._fetch(effect)
-                case Stopped():
-                    self.crash(machine=not effect.keep, how="stops")
-                    return False
-                case _:
-                    pass
+    def receive(self, sender: NodeId, message: AnyMessage) -> bool:
+        """A message from a peer; False when it is lost here."""
+        if self.runtime is None or not self.runtime.offer(Received(message, sender)):
+            return False
+        for delivered in self.world.hooks.delivered:
+            delivered(self, sender, message)
         return True
-
-    def _fetch(self, fetch: Fetch) -> None:
-        worker = self.world.hosts[fetch.worker]
-        start = self.starts
-
-        def answer() -> None:
-            if self.is_start(start):
-                ok = worker.awake and self.world.network.clear(worker.id, self.id)
-                self.post(Fetched(fetch.task, fetch.token, ok))
-
-        self.world.after(FETCH_S, answer)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from openclaw.effects import ExecutorUp, Kill, ProcessExited, ProcessStarted, Run
+from openclaw.effects import Event, ExecutorUp, Kill, ProcessExited, ProcessStarted, Run
 from openclaw.ids import TaskId, Token
 from openclaw.records import Exit, Held, Payload
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from sims.world import World
 
 STAGE_S = 0.002
+TERM_S = 0.05
 TERM = 128 + 15
+ORPHANED = Exit(137, ended_by="orphaned", error="its executor was lost")
+KEPT = 0.5  # of the records that were not synced when the power went
+
+Key = tuple[TaskId, Token]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,57 +38,137 @@ class Start:
 
 
 class Executor:
-    """`runs` seconds and the exit code stand in the payload: `argv = (runs, code, output bytes)`."""
+    """`runs` seconds and the exit code stand in the payload: `argv = (runs, code, output bytes)`.
 
-    def __init__(self, world: World, host: Host) -> None:
+    `held` is what its records say: of each attempt how it ended, or None while it has not.
+    """
+
+    def __init__(self, world: World, host: Host, held: dict[Key, Exit | None] | None = None) -> None:
+        self.attached = False
         self._world = world
         self._host = host
-        self._held: dict[tuple[TaskId, Token], Exit | None] = {}
-        self._started: dict[tuple[TaskId, Token], float] = {}
+        self._held = held or {}
+        self._ends: dict[Key, tuple[float, Exit]] = {}
         self._alive = True
 
     @property
     def running(self) -> int:
-        return sum(1 for key, exit in self._held.items() if exit is None and key in self._started)
+        return len(self._ends)
+
+    # --- its life --------------------------------------------------------------------------------
 
     def die(self) -> None:
-        """The machine is off: every process with it."""
+        """Every process ends with it."""
         self._alive = False
         self._held.clear()
+        self._ends.clear()
+
+    def after_crash(self, host: Host) -> Executor:
+        """The one that follows: it finds the records, and writes down that what ran then was orphaned."""
+        held = {key: self._held[key] or ORPHANED for key in self._held if self._recorded(key)}
+        self.die()
+        return Executor(self._world, host, dict(held))
+
+    def after_power_cut(self, host: Host) -> Executor:
+        """Records are not synced: some are gone."""
+        rng = self._world.rng(f"{host.name}:records:{self._world.now!r}")
+        for key in [key for key in self._held if rng.random() >= KEPT]:
+            del self._held[key]
+        return self.after_crash(host)
+
+    def copy(self, host: Host) -> Executor:
+        """On a copy of the machine: the records are there, the processes are not."""
+        held = {key: self._held[key] or ORPHANED for key in self._held if self._recorded(key)}
+        return Executor(self._world, host, dict(held))
 
     def attach(self) -> None:
-        """The node is there again: tell it all that is held."""
-        held = tuple(Held(task, token, exit) for (task, token), exit in self._held.items())
-        self._host.post(ExecutorUp(held))
+        """The node is there: tell it all that is held."""
+        self.attached = True
+        self._tell(ExecutorUp(tuple(Held(task, token, exit) for (task, token), exit in self._held.items())))
+
+    def woke(self, slept_s: float) -> None:
+        """Everything that it runs stood still for so long."""
+        for key, (due, exit) in list(self._ends.items()):
+            self._ends[key] = due + slept_s, exit
+            self._world.at(due + slept_s, lambda key=key: self._due(key))  # type: ignore[misc]
+
+    # --- what its node asks ----------------------------------------------------------------------
 
     def run(self, run: Run) -> None:
+        """What is asked while there is no executor is not done; what it had already is told again."""
         key = (run.task, run.token)
+        if not self.attached:
+            return
         if key in self._held:
+            self._again(key)
             return
         self._held[key] = None
         self._world.after(STAGE_S, lambda: self._start(key, run.payload))
 
     def kill(self, kill: Kill) -> None:
         key = (kill.task, kill.token)
-        if key in self._held and self._held[key] is None:
-            delay_s = min(kill.grace_s, 0.05)
-            self._world.after(delay_s, lambda: self._end(key, Exit(TERM, ended_by=kill.reason)))
+        if not self.attached:
+            return
+        exit = Exit(TERM, ended_by=kill.reason)
+        if key not in self._held:
+            self._tell(ProcessExited(*key, exit))
+        elif self._held[key] is not None:
+            self._again(key)
+        else:
+            self._world.after(min(kill.grace_s, TERM_S), lambda: self._end(key, exit))
 
     def forget(self, task: TaskId, token: Token) -> None:
-        self._held.pop((task, token), None)
+        if self.attached and (task, token) not in self._ends:
+            self._held.pop((task, token), None)
+            self._host.disk.outputs.discard((task, token))
 
-    def _start(self, key: tuple[TaskId, Token], payload: bytes) -> None:
-        if not self._alive or self._held.get(key, Exit(0)) is not None:
+    # --- its processes ---------------------------------------------------------------------------
+
+    def _recorded(self, key: Key) -> bool:
+        return key in self._ends or self._held[key] is not None
+
+    def _again(self, key: Key) -> None:
+        exit = self._held[key]
+        if exit is not None:
+            self._tell(ProcessExited(*key, exit))
+        elif key in self._ends:
+            self._tell(ProcessStarted(*key, self._world.wall + self._host.clock.wrong_s))
+
+    def _start(self, key: Key, payload: bytes) -> None:
+        if self._host.asleep:
+            self._world.after(1.0, lambda: self._start(key, payload))
             return
+        if not self._alive or self._held.get(key, ORPHANED) is not None:
+            return
+        world = self._world
         runs, code, size = msgspec.msgpack.decode(payload, type=Payload).argv
-        self._started[key] = self._world.now
-        self._world.witness(Start(self._world.now, self._host.name, *key), self._host)
-        self._host.post_if_running(ProcessStarted(*key, self._world.wall))
         inline = b"" if int(size) > len(code) else code.encode()
         exit = Exit(int(code), runtime_s=float(runs), stdout=inline, stdout_size=int(size))
-        self._world.after(float(runs), lambda: self._end(key, exit))
+        self._ends[key] = world.now + float(runs), exit
+        world.witness(Start(world.now, self._host.name, *key), self._host)
+        self._tell(ProcessStarted(*key, world.wall + self._host.clock.wrong_s))
+        world.after(float(runs), lambda: self._due(key))
 
-    def _end(self, key: tuple[TaskId, Token], exit: Exit) -> None:
-        if self._alive and key in self._held and self._held[key] is None:
-            self._held[key] = exit
-            self._host.post_if_running(ProcessExited(*key, exit))
+    def _due(self, key: Key) -> None:
+        """Its time is over, unless it stood still in between and has some left."""
+        if key in self._ends and not self._host.asleep:
+            due, exit = self._ends[key]
+            if due <= self._world.now:
+                self._end(key, exit)
+
+    def _end(self, key: Key, exit: Exit) -> None:
+        if not self._alive or key not in self._held or self._held[key] is not None:
+            return
+        if self._host.asleep:
+            self._world.after(1.0, lambda: self._end(key, exit))
+            return
+        self._held[key] = exit
+        if self._ends.pop(key, None) is not None:
+            self._host.disk.outputs.add(key)
+            for ended in self._world.hooks.ended:
+                ended(self._host, key, exit)
+        self._tell(ProcessExited(*key, exit))
+
+    def _tell(self, event: Event) -> None:
+        if self.attached:
+            self._host.post_if_running(event)

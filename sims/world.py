@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -16,6 +16,7 @@ from openclaw.config import Settings
 from openclaw.effects import Submitted
 from openclaw.ids import BASE32, NODE_ID_CHARS, NodeId, TaskId, mint_task_id, owner_of
 from openclaw.records import Batch, Member, Meta, Needs, Payload, Submission
+from sims.hooks import Hooks
 from sims.host import Host
 from sims.network import Network, Weather
 from sims.processes import Start
@@ -42,13 +43,19 @@ class World:
         self.now = 0.0
         self.trace = Trace()
         self.properties = tuple(properties)
+        self.hooks = Hooks(self.properties)
         self.hosts: dict[NodeId, Host] = {}
+        self.clones: dict[NodeId, list[Host]] = {}
+        self.calmed = False
         self.starts: list[Start] = []
         self.network = Network(self, weather or Weather())
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self._at_instant = 0
         self._submitted = 0
+        self._lasting: dict[int, Callable[[], None]] = {}
+        self._roster: dict[NodeId, Member] = {}
+        self._roster_digest = b""
 
     @property
     def wall(self) -> float:
@@ -70,18 +77,51 @@ class World:
         self.hosts[node] = host
         return host
 
+    def clone(self, host: Host) -> Host:
+        """Another machine that runs on a copy of all that the host has, its key with it."""
+        copies = self.clones.setdefault(host.id, [])
+        name = host.name + "'" * (len(copies) + 1)
+        address = f"10.1.0.{sum(map(len, self.clones.values())) + 1}:27460"
+        meta = msgspec.structs.replace(host.meta, addresses=(address,))
+        clone = Host(self, name, host.id, meta, host.disk.copy())
+        clone.executor = host.executor.copy(clone)
+        copies.append(clone)
+        clone.start()
+        return clone
+
     def host(self, name: str) -> Host:
-        return next(host for host in self.hosts.values() if host.name == name)
+        return next(host for host in self.machines() if host.name == name)
+
+    def named(self, names: Sequence[str]) -> list[Host]:
+        """The hosts of these names; all of them when there is none."""
+        return [self.host(name) for name in names] if names else list(self.hosts.values())
+
+    def machines(self) -> Iterator[Host]:
+        """All hosts, and the copies of some."""
+        yield from self.hosts.values()
+        for copies in self.clones.values():
+            yield from copies
+
+    def bearers(self, node: NodeId) -> list[Host]:
+        """Every machine with this key."""
+        return [self.hosts[node], *self.clones.get(node, ())]
+
+    def peers(self, host: Host) -> list[NodeId]:
+        return [node for node in sorted(self.hosts) if node != host.id]
 
     def owner_host(self, task: TaskId) -> Host:
         return self.hosts[owner_of(task)]
 
     def roster(self) -> Mapping[NodeId, Member]:
-        return {node: Member(node, host.name, CAPABILITIES) for node, host in self.hosts.items()}
+        if len(self._roster) != len(self.hosts):
+            self._roster = {node: Member(node, host.name, CAPABILITIES) for node, host in self.hosts.items()}
+            self._roster_digest = hashlib.sha256("".join(self.hosts).encode()).digest()[:8]
+        return self._roster
 
     @property
     def roster_digest(self) -> bytes:
-        return hashlib.sha256("".join(self.hosts).encode()).digest()[:8]
+        self.roster()
+        return self._roster_digest
 
     def submit(
         self,
@@ -109,7 +149,7 @@ class World:
                     msgspec.msgpack.encode(payload),
                     batch,
                     leaf,
-                    self.wall,
+                    host.wall,
                     once=once,
                     retries=retries,
                 )
@@ -121,8 +161,8 @@ class World:
         """A process has really started."""
         self.starts.append(start)
         self.trace.mark(self.now, host.name, f"runs {start.task} {start.token}")
-        for prop in self.properties:
-            prop.started(host, start)
+        for started in self.hooks.started:
+            started(host, start)
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -133,14 +173,47 @@ class World:
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         self.at(self.now + delay_s, action)
 
+    def trouble(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Like `after`, but not once the world is calmed."""
+        self.after(delay_s, lambda: None if self.calmed else action())
+
+    def lasting(self, for_s: float, end: Callable[[], None]) -> None:
+        """Call `end` after `for_s`, or when the world is calmed: once."""
+        self._sequence += 1
+        key = self._sequence
+        self._lasting[key] = end
+        self.after(for_s, lambda: self._lasting.pop(key, _nothing)())
+
+    def calm(self) -> None:
+        """Peace from now on: whatever is wrong ends, nothing new goes wrong, and everybody runs again soon."""
+        self.calmed = True
+        while self._lasting:
+            self._lasting.pop(next(iter(self._lasting)))()
+        for host in self.hosts.values():
+            host.calm()
+
     def run(self, until: float) -> None:
         """Let everything happen that comes before `until`."""
-        while self._heap and self._heap[0][0] < until:
-            when, _, action = heapq.heappop(self._heap)
-            self._at_instant = self._at_instant + 1 if when == self.now else 0
-            if self._at_instant > INSTANT_EVENTS_MAX:
-                raise Violated("bounded instant", f"more than {INSTANT_EVENTS_MAX} events at {when}")
-            self.now = when
-            self.trace.counts["steps"] += 1
-            action()
+        heap, pop, stepped = self._heap, heapq.heappop, self.hooks.stepped
+        steps = 0
+        try:
+            while heap and heap[0][0] < until:
+                when, _, action = pop(heap)
+                if when == self.now:
+                    self._at_instant += 1
+                    if self._at_instant > INSTANT_EVENTS_MAX:
+                        raise Violated("bounded instant", f"more than {INSTANT_EVENTS_MAX} events at {when}")
+                else:
+                    self._at_instant = 0
+                    self.now = when
+                steps += 1
+                action()
+                for step in stepped:
+                    step(self)
+        finally:
+            self.trace.counts["steps"] += steps
         self.now = until
+
+
+def _nothing() -> None:
+    """The end of something that has ended before."""

@@ -189,7 +189,7 @@ def test_running_commands_survive_their_node_and_are_adopted() -> None:
 
 def test_a_message_that_is_lost_stays_lost_and_tasks_still_end() -> None:
     world, hosts = mesh(3)
-    world.network.weather = Weather(loss=0.1)
+    world.network.weather = Weather(mode="hostile", loss=0.1)
     for host in hosts:
         world.submit(host, [0.3] * 5)
     world.run(60.0)

@@ -1,0 +1,239 @@
+"""One start of a node: the process around the core, with the real runtime's contract.
+
+A bounded batch of events at one `now`, strictly later than the last; what may leave early leaves; the stores are
+committed as one; then the other effects, in order. The process may end between any two of them, or stand still.
+A commit that fails ends it, as `openclaw.runtime.loop` does: nothing that should follow is performed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from openclaw.config import INBOX_BATCH_MAX, INBOX_MAX
+from openclaw.effects import (
+    Effect,
+    Event,
+    Fetch,
+    Fetched,
+    Forget,
+    Kill,
+    Received,
+    Run,
+    Send,
+    Stopped,
+    Store,
+    Tick,
+)
+from openclaw.messages import EARLY
+from openclaw.node import Node
+from openclaw.notes import Cloned
+from sims.disk import Full
+
+if TYPE_CHECKING:
+    from sims.host import Host
+
+TICKS_PER_BATCH_MAX = 8
+FETCH_S = 0.02
+HAIR_S = 1e-9  # so that rounding cannot make the clock stand just before the deadline
+
+
+class Runtime:
+    def __init__(self, host: Host, node: Node, wall_offset_s: float) -> None:
+        self.node = node
+        self.wall_offset_s = wall_offset_s
+        self.alive = True
+        self.fuse: int | None = None
+        self.on_fuse: Callable[[], None] | None = None
+        self._host = host
+        self._world = host.world
+        self._hooks = host.world.hooks
+        self._inbox: deque[Event] = deque()
+        self._now = 0.0
+        self._committing: list[Store] | None = None
+        self._standing: Callable[[], None] | None = None
+        self._wake_at = math.inf
+
+    # --- the inbox -------------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        self._inbox.append(event)
+        if self._committing is None:
+            self.schedule()
+
+    def offer(self, event: Received) -> bool:
+        """`post` what may get lost; it does while too much piles up."""
+        if len(self._inbox) >= INBOX_MAX:
+            return False
+        self.post(event)
+        return True
+
+    def schedule(self) -> None:
+        """Wake up when there is something to do, unless that is arranged already."""
+        host = self._host
+        if self._committing is not None or not self.alive or not host.awake:
+            return
+        world = self._world
+        if self._inbox:
+            at = world.now
+        else:
+            due = self.node.next_deadline()
+            if due is None:
+                return
+            at = host.clock.when(due) + HAIR_S
+            if at < world.now:
+                at = world.now
+        if host.lag_s:
+            at += host.late_s()
+        if at < self._wake_at:
+            self._wake_at = at
+            world.at(at, self._wake)
+
+    def go_on(self) -> None:
+        """The process runs again: whatever a commit had left to do comes first."""
+        self._wake_at = math.inf
+        standing, self._standing = self._standing, None
+        if standing is not None:
+            standing()
+        else:
+            self.schedule()
+
+    def retime(self) -> None:
+        """The clock runs at another rate: deadlines are at other times of the world."""
+        self._wake_at = math.inf
+        self.schedule()
+
+    def _wake(self) -> None:
+        if self._world.now != self._wake_at or not self.alive:
+            return
+        self._wake_at = math.inf
+        if self._committing is None and self._host.awake:
+            self._turn()
+            self.schedule()
+
+    # --- one batch -------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        effects = self._handle_all()
+        stores = [effect for effect in effects if type(effect) is Store]
+        if not stores:
+            self._perform(effects)
+            return
+        early: list[Effect] = []
+        late: list[Effect] = []
+        for effect in effects:
+            if type(effect) is Send and isinstance(effect.message, EARLY):
+                early.append(effect)
+            elif type(effect) is not Store:
+                late.append(effect)
+        self._committing = stores
+        if self._perform(early):
+            self._world.after(self._host.fsync_s(), lambda: self._synced(stores, late))
+
+    def _handle_all(self) -> list[Effect]:
+        node, inbox = self.node, self._inbox
+        now = self._now = max(math.nextafter(self._now, math.inf), self._host.clock.read(self._world.now))
+        effects: list[Effect] = []
+        for _ in range(min(len(inbox), INBOX_BATCH_MAX)):
+            effects += self._handle(inbox.popleft(), now)
+        for _ in range(TICKS_PER_BATCH_MAX):
+            due = node.next_deadline()
+            if due is None or due > now:
+                break
+            effects += self._handle(Tick(), now)
+        return effects
+
+    def _handle(self, event: Event, now: float) -> list[Effect]:
+        effects = self.node.handle(event, now)
+        for handled in self._hooks.handled:
+            handled(self._host, event, effects)
+        return effects
+
+    def _synced(self, stores: list[Store], late: Sequence[Effect]) -> None:
+        """The disk has done its part: the process learns of it when it runs."""
+        if not self.alive:
+            return
+        host = self._host
+        if host.disk.stalled or not host.awake:
+            self._standing = lambda: self._synced(stores, late)
+            return
+        if self._burnt():
+            return
+        try:
+            host.commit(stores)
+        except Full:
+            host.crash(how="ends: its disk is full")
+            host.start_later()
+            return
+        self._committing = None
+        if self._perform(late):
+            self.schedule()
+
+    def _burnt(self) -> bool:
+        """Whether the process ends before this effect."""
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0 and self.on_fuse is not None:
+                self._committing = None  # that effect has not happened: nothing of it is on the disk
+                self.on_fuse()
+        return not self.alive
+
+    def _perform(self, effects: Sequence[Effect]) -> bool:
+        """False when the process did not live to the end of it."""
+        world, host = self._world, self._host
+        for effect in effects:
+            if self.fuse is not None and self._burnt():
+                return False
+            world.trace.effect(world.now, host.name, effect)
+            for performed in self._hooks.performed:
+                performed(host, effect)
+            if type(effect) is Send:
+                world.network.send(host, effect.to, effect.message)
+            else:
+                self._one(effect)
+                if not self.alive:
+                    return False
+        return True
+
+    def _one(self, effect: Effect) -> None:
+        host = self._host
+        match effect:
+            case Run():
+                host.executor.run(effect)
+            case Kill():
+                host.executor.kill(effect)
+            case Forget(task, token):
+                host.executor.forget(task, token)
+            case Fetch():
+                self._fetch(effect)
+            case Stopped(keep):
+                host.stopped(keep)
+            case Cloned(boot):
+                host.rivals.add(boot)
+            case _:
+                pass
+
+    def _fetch(self, fetch: Fetch) -> None:
+        """Ask the worker's files; they may be gone, as after a restored backup."""
+        world, host = self._world, self._host
+        worker = world.network.machine(host, fetch.worker)
+
+        def answer() -> None:
+            if not self.alive:
+                return
+            there = worker is not None and worker.awake and world.network.joined(host, worker)
+            kept = there and worker is not None and (fetch.task, fetch.token) in worker.disk.outputs
+            self.post(Fetched(fetch.task, fetch.token, kept, gone=there and not kept))
+
+        world.after(FETCH_S + world.network.carry_s(fetch.exit.stdout_size), answer)
+
+    # --- its end ---------------------------------------------------------------------------------
+
+    def end(self) -> list[Store]:
+        """The process is no more. What was on its way to the disk may have arrived there, or not."""
+        self.alive = False
+        self._inbox.clear()
+        unsure, self._committing = self._committing, None
+        return unsure or []
