@@ -27,6 +27,7 @@ PEERS_MAX = 1000
 HIGH_WATER_MARK = 1000
 INBOX_BATCH_MAX = 512
 INBOX_MAX = 16_384  # from here on, what peers send is dropped
+PATIENCE_S = 0.003  # how long news that nobody waits for may lie before the core looks at it
 DRAIN_MESSAGES_MAX = 256
 EVENTS_KEPT_MAX = 2000
 WATCHERS_MAX = 4096
@@ -96,6 +97,8 @@ SEEDS_EVERY_S_MIN = 2.0
 SEEDS_EVERY_S_MAX = 60.0
 SOURCE_BACKOFF_S_MIN = 2.0
 SOURCE_BACKOFF_S_MAX = 300.0
+
+TRACE_BYTES_MAX = 512 << 20  # of what a node writes of itself when OPENCLAW_MESH_TRACE asks for it
 
 # Skills.
 SKILLS_MAX = 256

@@ -63,8 +63,12 @@ A `Head` carries incarnation and epoch; the machines put only stored ones there 
 `Assign` is not here: its intent is on disk first, which costs one group commit and saves every duplicate.
 """
 
+PATIENT = (Started, OutcomesStored)
+"""News that nobody waits for: it may lie in the inbox until something else comes, or a moment has passed."""
+
 __all__ = [
     "EARLY",
+    "PATIENT",
     "Ack",
     "AnyMessage",
     "Ask",

@@ -2,8 +2,9 @@
 
 One batch at a time: everything that is in the inbox (bounded) is handled at one `now`, all its `Store`s are
 committed as one transaction off the event loop, then the other effects are performed in their order. What arrives
-meanwhile waits in the inbox, which is what makes the next commit a group commit. Only messages in
-`messages.EARLY` leave before the commit. A failed commit is a crash: nothing after it may be performed.
+meanwhile waits in the inbox, which is what makes the next commit a group commit. News that nobody waits for
+(`PATIENT`) starts no batch for a moment, so that it is handled in company. Only messages in `messages.EARLY` leave
+before the commit. A failed commit is a crash: nothing after it may be performed.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from openclaw.config import INBOX_BATCH_MAX, INBOX_MAX
-from openclaw.effects import Effect, Event, Send, Store, Tick
-from openclaw.messages import EARLY
+from openclaw.config import INBOX_BATCH_MAX, INBOX_MAX, PATIENCE_S
+from openclaw.effects import Effect, Event, ProcessExited, ProcessStarted, Received, Send, Store, Tick
+from openclaw.messages import EARLY, PATIENT
 from openclaw.node import Node
 
 TICKS_PER_BATCH_MAX = 8
@@ -40,12 +41,17 @@ class CoreLoop:
         self._inbox: deque[Event] = deque()
         self._committer = ThreadPoolExecutor(1, "store")
         self._waiter: asyncio.Future[None] | None = None
+        self._hurry = False
+        self._patience: asyncio.TimerHandle | None = None
         self._stopping = False
         self.now = clock()
 
     def post(self, event: Event) -> None:
         self._inbox.append(event)
-        self._wake()
+        if not self._patient(event):
+            self._wake()
+        elif self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._wake)
 
     def offer(self, event: Event) -> bool:
         """`post` what may get lost; it does while a disk that hangs lets too much pile up."""
@@ -53,6 +59,18 @@ class CoreLoop:
             return False
         self.post(event)
         return True
+
+    def _patient(self, event: Event) -> bool:
+        """An end waits for company only where others run, of which the next may end as soon."""
+        match event:
+            case Received(message=message):
+                return isinstance(message, PATIENT)
+            case ProcessStarted():
+                return True
+            case ProcessExited():
+                return self._node.worker.running > 1
+            case _:
+                return False
 
     def stop(self) -> None:
         """End `run` once the current batch has been performed."""
@@ -63,8 +81,12 @@ class CoreLoop:
         """Until `stop`. Raises what a commit raised; the process must not go on after that."""
         try:
             while not self._stopping:
-                if not self._inbox:
+                if not self._hurry:
                     await self._rest()
+                self._hurry = len(self._inbox) > INBOX_BATCH_MAX
+                if self._patience is not None:
+                    self._patience.cancel()
+                    self._patience = None
                 await self._turn()
         finally:
             self._committer.shutdown()
@@ -118,5 +140,6 @@ class CoreLoop:
                 timer.cancel()
 
     def _wake(self) -> None:
+        self._hurry = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -9,11 +9,24 @@ from collections.abc import Sequence
 import pytest
 
 from openclaw.config import INBOX_MAX, Settings
-from openclaw.effects import Effect, ExecutorUp, Received, RosterChanged, Run, Send, Started, Store, Submitted
+from openclaw.effects import (
+    Effect,
+    ExecutorUp,
+    Forget,
+    ProcessExited,
+    ProcessStarted,
+    Received,
+    RosterChanged,
+    Run,
+    Send,
+    Started,
+    Store,
+    Submitted,
+)
 from openclaw.ids import NodeId, mint_task_id
 from openclaw.messages import EARLY, Probe
 from openclaw.node import Node
-from openclaw.records import Batch, Member, Meta, Needs, Restored, Submission
+from openclaw.records import Batch, Exit, Member, Meta, Needs, Progress, Restored, State, Submission
 from openclaw.runtime.loop import CoreLoop
 
 ME = NodeId("a" * 16)
@@ -26,9 +39,11 @@ class Recorder:
 
     def __init__(self) -> None:
         self.log: list[tuple[str, object]] = []
+        self.commits: list[Sequence[Store]] = []
         self.performed = asyncio.Event()
 
     def commit(self, stores: Sequence[Store]) -> None:
+        self.commits.append(stores)
         self.log += [("store", store) for store in stores]
 
     def perform(self, effects: Sequence[Effect]) -> None:
@@ -116,3 +131,55 @@ async def test_what_peers_send_is_dropped_while_too_much_waits_and_our_own_event
     assert sum(core.offer(Received(Probe(n), PEER)) for n in range(INBOX_MAX + 10)) == INBOX_MAX - before
     core.post(ExecutorUp(()))
     assert len(core._inbox) == INBOX_MAX + 1
+
+
+class StoppedClock(asyncio.SelectorEventLoop):
+    """No timer fires but when the test moves time on."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+def test_news_that_nobody_waits_for_is_handled_with_what_comes_next() -> None:
+    async def together() -> list[list[State]]:
+        recorder = Recorder()
+        core = started(recorder)
+        core.post(Submitted((submission(),)))
+        running = asyncio.create_task(core.run())
+        while not (runs := [what for _, what in recorder.log if isinstance(what, Run)]):
+            clock.now += 0.001
+            await asyncio.sleep(0)
+        core.post(ProcessStarted(runs[0].task, runs[0].token, 1e9))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        core.post(ProcessExited(runs[0].task, runs[0].token, Exit(0)))  # alone, so its end hurries
+        await recorder.until(Forget)
+        core.stop()
+        await running
+        return [states(stores) for stores in recorder.commits if states(stores)]
+
+    clock = StoppedClock()
+    with asyncio.Runner(loop_factory=lambda: clock) as runner:
+        assert runner.run(together())[-1] == [State.RUNNING, State.SUCCEEDED]
+
+
+async def test_news_that_nobody_waits_for_is_handled_after_a_moment_all_the_same() -> None:
+    recorder = Recorder()
+    core = started(recorder)
+    core.post(Submitted((submission(),)))
+    running = asyncio.create_task(core.run())
+    async with asyncio.timeout(20):
+        run = recorder.log[await recorder.until(Run)][1]
+        assert isinstance(run, Run)
+        core.post(ProcessStarted(run.task, run.token, 1e9))
+        while not any(State.RUNNING in states(stores) for stores in recorder.commits):
+            recorder.performed.clear()
+            await recorder.performed.wait()
+    core.stop()
+    await running
+
+
+def states(stores: Sequence[Store]) -> list[State]:
+    return [store.value.state for store in stores if isinstance(store.value, Progress)]
