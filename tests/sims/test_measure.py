@@ -1,0 +1,194 @@
+"""What is measured is what happened: bytes are those of the packets, times lie where the settings put them."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from openclaw import wire
+from openclaw.config import Settings
+from openclaw.effects import Send
+from openclaw.messages import Status
+from openclaw.notes import MemberChanged
+from sims import experiments
+from sims.bench import MODELS, OURS, PROTOCOLS, Bench, NeverFound, Protocol
+from sims.experiments import Samples
+from sims.measure import ROWS, summed_up, table, to_json
+from sims.meter import Figure, figure, quantile
+from sims.models import MEMBERLIST, SWIM
+from sims.network import Weather
+from sims.plots import write_plots
+
+MEMBERLIST_MODEL, SWIM_MODEL = MODELS
+
+
+def bench_of(protocol: Protocol, nodes: int, seed: int = 1, weather: Weather | None = None) -> Bench:
+    bench = Bench(protocol, nodes, seed, weather=weather)
+    with bench.standing_in():
+        bench.found()
+    return bench
+
+
+def deaths(protocol: Protocol, nodes: int, *, machine: bool) -> Samples:
+    samples: Samples = defaultdict(list)
+    bench = bench_of(protocol, nodes)
+    with bench.standing_in():
+        for _ in range(4):
+            experiments.death(bench, samples, count=1, machine=machine)
+    return samples
+
+
+def test_the_bytes_that_are_counted_are_those_of_the_packets() -> None:
+    bench = bench_of(OURS, 4)
+    packets: list[bytes] = []
+
+    def keep(_at: float, _who: str, what: object) -> None:
+        if isinstance(what, Send):
+            packets.append(wire.encode(what.message))
+
+    bench.world.trace.observers.append(keep)
+    bench.run(20.0)
+    meter = bench.meter
+    assert len(packets) > 100
+    assert sum(meter.per_second(meter.bins, 20)) == sum(map(len, packets))
+    assert sum(meter.per_second(meter.messages, 20)) == len(packets)
+    assert len(meter.per_second(meter.bins, 20)) == 80
+
+
+def test_silence_counts_as_seconds_without_bytes() -> None:
+    bench = bench_of(OURS, 3)
+    for host in bench.hosts:
+        host.crash(machine=True)
+    bench.meter.clear()
+    bench.run(5.0)
+    assert bench.meter.per_second(bench.meter.bins, 5) == [0.0] * 15
+
+
+def test_a_refused_dial_and_a_silent_loss_are_found_out_when_the_settings_say() -> None:
+    settings = Settings()
+    refused = deaths(OURS, 5, machine=False)
+    for first, last in zip(refused["process_death_first_s"], refused["process_death_last_s"], strict=True):
+        assert settings.refused_confirm_s <= first <= last < settings.refused_confirm_s + 0.1
+    silent = deaths(OURS, 5, machine=True)
+    least_s = settings.suspect_s_min
+    probed_s = (2 * 5 - 1) * settings.probe_every_s + settings.probe_timeout_s + settings.indirect_timeout_s
+    for first, last in zip(silent["machine_death_first_s"], silent["machine_death_last_s"], strict=True):
+        assert least_s < first <= last < probed_s + settings.suspect_s_max
+    assert len(silent["machine_death_each_s"]) == 4 * 4
+    assert silent["death_false_deaths"] == [0] * 4
+
+
+def test_models_take_as_long_as_their_parameters_say() -> None:
+    for protocol, parameters in ((MEMBERLIST_MODEL, MEMBERLIST), (SWIM_MODEL, SWIM)):
+        samples = deaths(protocol, 6, machine=True)
+        shortest_s = parameters.shortest_s(6)
+        longest_s = shortest_s * parameters.suspicion_stretch + 11 * parameters.period_s
+        for first in samples["machine_death_first_s"]:
+            assert shortest_s < first < longest_s
+
+
+def test_a_death_that_nobody_notices_took_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "DETECTION_S_MAX", 0.05)
+    monkeypatch.setattr("sims.bench.STEP_S", 0.01)
+    assert set(deaths(OURS, 3, machine=True)["machine_death_last_s"]) == {inf}
+
+
+def test_calling_a_live_node_dead_is_a_false_death_unless_it_is_excused_cut_off_or_gone() -> None:
+    bench = bench_of(OURS, 4)
+    accuser, healthy, excused, gone = bench.hosts
+    bench.meter.excused = {excused.id}
+    gone.crash(machine=True)
+
+    def accuse() -> None:
+        for host in (healthy, excused, gone):
+            incarnation = accuser.node.membership.incarnation if accuser.node else None
+            bench.world.trace.effect(
+                bench.now, accuser.name, MemberChanged(host.id, Status.DOWN, incarnation)  # type: ignore[arg-type]
+            )  # fmt: skip
+
+    accuse()
+    assert bench.meter.false_deaths == 1
+    bench.world.network.cut(accuser.id, healthy.id)
+    accuse()
+    assert bench.meter.false_deaths == 1
+
+
+def test_a_rumour_reaches_half_before_all() -> None:
+    samples: Samples = defaultdict(list)
+    bench = bench_of(OURS, 20)
+    experiments.rumour(bench, samples)
+    half, most, all_of_them = (samples[f"rumour_{share}_percent_s"][0] for share in ("50", "99", "99.99"))
+    assert 0 < half < most <= all_of_them < 5.0
+    assert samples["news_99.99_percent_s"][0] >= all_of_them
+
+
+def test_an_election_is_counted_and_ends() -> None:
+    samples: Samples = defaultdict(list)
+    bench = bench_of(OURS, 5)
+    before = bench.leader()
+    experiments.election(bench, samples)
+    assert bench.leader() is not before
+    (messages,) = samples["election_messages_per_node"]
+    assert 1.0 <= messages * 4 / 4 <= 8.0  # one candidacy and one announcement to each, at the least
+    assert 0.0 < samples["election_s"][0] < samples["election_from_death_s"][0] < 2.0
+
+
+def test_halves_that_are_never_joined_never_heal(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples: Samples = defaultdict(list)
+    bench = bench_of(OURS, 4)
+    experiments.split(bench, samples, 10.0)
+    assert 0.0 < samples["heal_s"][0] < 15.0
+    assert len(bench.leaders()) == 1
+    monkeypatch.setattr(bench.world.network, "mend", lambda *_: None)
+    monkeypatch.setattr(experiments, "HEAL_S_MAX", 5.0)
+    experiments.split(bench, samples, 10.0)
+    assert samples["heal_s"][1] == samples["split_leader_s"][1] == inf
+
+
+def test_nodes_that_never_meet_are_no_world_to_measure_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sims.bench.FOUND_S_MAX", 5.0)
+    with pytest.raises(NeverFound):
+        bench_of(OURS, 3, weather=Weather(loss=1.0))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
+def test_one_seed_gives_one_set_of_figures(protocol: Protocol) -> None:
+    assert deaths(protocol, 4, machine=True) == deaths(protocol, 4, machine=True)
+
+
+def test_the_model_without_lifeguard_makes_mistakes_where_we_make_none() -> None:
+    mistakes = []
+    for protocol in (OURS, SWIM_MODEL):
+        samples: Samples = defaultdict(list)
+        bench = bench_of(protocol, 10, weather=Weather(loss=0.2))
+        experiments.lossy(bench, samples, 60.0)
+        mistakes.append(samples["loss_false_deaths_per_node_hour"][0])
+    assert mistakes[0] == 0.0
+    assert mistakes[1] > 50.0
+
+
+def test_quantiles_are_values_that_were_measured() -> None:
+    values = [float(number) for number in range(1, 101)]
+    assert (quantile(values, 0.5), quantile(values, 0.99), quantile(values, 0.9999)) == (50.0, 99.0, 100.0)
+    assert figure([3.0, 1.0, 2.0]) == Figure(2.0, 2.0, 3.0, 3.0, 3)
+    assert figure([]) is None
+
+
+def test_what_was_measured_is_a_table_a_document_and_pictures(tmp_path: Path) -> None:
+    samples: Samples = defaultdict(list, {"heal_s": [inf], "process_death_last_s": [0.2, 0.4]})
+    results = {"openclaw": {"3": summed_up(samples), "10": summed_up(samples)}}
+    assert set(samples) <= set(ROWS)
+    document = json.loads(to_json(results))
+    assert document["openclaw"]["3"]["heal_s"]["p50"] is None
+    assert document["openclaw"]["10"]["process_death_last_s"]["worst"] == 0.4
+    assert "never / never" in table(results)
+    assert "0.2 / 0.4" in table(results)
+    write_plots(results, tmp_path)
+    (picture,) = tmp_path.iterdir()
+    drawing = ElementTree.parse(picture).getroot()
+    assert len(drawing.findall("{http://www.w3.org/2000/svg}circle")) == 2
