@@ -27,7 +27,7 @@ class News:
         self._boot = boot
         self._settings = settings
         self._rng = rng
-        self._started: dict[NodeId, list[tuple[TaskId, Token, float]]] = {}
+        self._started: dict[NodeId, dict[tuple[TaskId, Token], float]] = {}
         self._returned: dict[NodeId, list[Refused]] = {}
         self._have: dict[NodeId, list[tuple[TaskId, Token, Holding]]] = {}
         self._rooms: list[Effect] = []
@@ -39,7 +39,11 @@ class News:
         self._report_due_s: float | None = None
 
     def started(self, owner: NodeId, task: TaskId, token: Token, at: float) -> None:
-        self._started.setdefault(owner, []).append((task, token, at))
+        self._started.setdefault(owner, {})[task, token] = at
+
+    def ended(self, owner: NodeId, task: TaskId, token: Token) -> None:
+        """Its outcome says when it started: that need not be told apart."""
+        self._started.get(owner, {}).pop((task, token), None)
 
     def returned(self, owner: NodeId, task: TaskId, token: Token, reason: str) -> None:
         self._returned.setdefault(owner, []).append(Refused(task, token, reason))
@@ -73,7 +77,8 @@ class News:
         for owner, have in self._have.items():
             effects += [Send(owner, m.Have(self._boot, tuple(part))) for part in _parts(have)]
         for owner, started in self._started.items():
-            effects += [Send(owner, m.Started(tuple(part))) for part in _parts(started)]
+            rows = [(task, token, at) for (task, token), at in started.items()]
+            effects += [Send(owner, m.Started(tuple(part))) for part in _parts(rows)]
         self._returned, self._have, self._started = {}, {}, {}
         if load != self._load:
             self._load = load

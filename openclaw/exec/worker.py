@@ -233,6 +233,7 @@ class Worker:
             return []
         self._busy -= job.phase is Phase.RUNNING
         job.phase, job.payload = Phase.ENDED, b""
+        self._news.ended(job.owner, task, token)
         if not self._admission.member(job.owner):
             return self._forget(job)
         self._deliveries.add(job.owner, m.Outcome(task, token, exit))

@@ -162,7 +162,7 @@ def test_news_that_nobody_waits_for_is_handled_with_what_comes_next() -> None:
 
     clock = StoppedClock()
     with asyncio.Runner(loop_factory=lambda: clock) as runner:
-        assert runner.run(together())[-1] == [State.RUNNING, State.SUCCEEDED]
+        assert runner.run(together()) == [[State.QUEUED], [State.PLACED], [State.SUCCEEDED]]
 
 
 async def test_news_that_nobody_waits_for_is_handled_after_a_moment_all_the_same() -> None:
