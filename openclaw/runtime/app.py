@@ -54,6 +54,7 @@ from openclaw.runtime.sources import Sources
 from openclaw.runtime.staging import Staging
 from openclaw.runtime.submit import Submissions
 from openclaw.runtime.tasks import Tasks
+from openclaw.runtime.tracing import Tracing
 from openclaw.runtime.verify import admit
 from openclaw.store import Store
 from openclaw.transport.bulk import Bulk
@@ -137,6 +138,7 @@ class App:
             platform.boot_clock_s,
             self._wall_offset_s,
         )
+        self._tracing = Tracing(self.context, self._stack, log.warning)
         await self._start_services()
         await self._start_core()
         await self._start_surroundings()
@@ -144,8 +146,8 @@ class App:
     async def _start_services(self) -> None:
         """Everything that the core's effects and the operations need; nothing is served yet."""
         context, options = self.context, self._options
-        context.post = lambda event: self._loop.post(event)
-        context.send = self._send
+        context.post = self._tracing.posting(lambda event: self._loop.post(event))
+        context.send = self._tracing.sending(self._send)
         self.peers = Peers(context, self._sockets, log.warning)
         zap = Zap(self._sockets, context.mesh.roster, self._counters)
         self._stack.callback(zap.close)
@@ -167,7 +169,7 @@ class App:
         binds = list(self._options.binds) or [platform.any_address()]
         transport = context.transport = MeshTransport(
             self._sockets, context.keys, context.me, context.mesh.roster, binds, port,
-            self._message, self._link, counters=self._counters, log=log.warning,
+            self._tracing.receiving(self._message), self._link, counters=self._counters, log=log.warning,
         )  # fmt: skip
         await transport.start()
         self._stack.push_async_callback(transport.close)
@@ -196,7 +198,8 @@ class App:
             cloned=self._cloned,
             raised=self._raised,
         )
-        self._loop = CoreLoop(context.node, context.now, context.store.commit, perform)
+        traced = self._tracing.performing(perform)
+        self._loop = CoreLoop(context.node, context.now, context.store.commit, traced)
         self.presence = Presence(context, self._intro.port)
         context.post(Started(self.presence.meta, self._wall_offset_s))
         self.peers.start()
@@ -232,12 +235,8 @@ class App:
 
     def _start_log(self) -> None:
         """`node.log` in the state folder, rotated; secrets never reach it."""
-        handler = RotatingFileHandler(
-            self._options.state_dir / LOG_NAME,
-            maxBytes=LOG_BYTES_MAX,
-            backupCount=LOG_FILES,
-            encoding="utf-8",
-        )
+        path = self._options.state_dir / LOG_NAME
+        handler = RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=LOG_FILES, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
