@@ -1,19 +1,38 @@
-"""What a worker promises of an attempt: it starts once at most, and its end is kept until the owner has it."""
+"""What a worker promises of an attempt: who may start it, that it starts once, and that its end is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Send, Store
-from openclaw.ids import NodeId, TaskId, Token
-from openclaw.messages import Have, Holding, Returned
-from openclaw.records import State, Table
+from openclaw.effects import (
+    Effect,
+    Event,
+    ExecutorUp,
+    Forget,
+    Kill,
+    Received,
+    RosterChanged,
+    Run,
+    Send,
+    StopAsked,
+    Store,
+)
+from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token, owner_of
+from openclaw.messages import Assign, End, Have, Holding, Returned
+from openclaw.notes import LoadChanged, Note
+from openclaw.records import Attempt, EpochRow, State, Table
 from sims.properties.base import Property
+from sims.properties.views import Inside, Views, clock, enrolled
 
 if TYPE_CHECKING:
     from sims.host import Host
     from sims.processes import Start
+
+Key = tuple[TaskId, Token]
+
+LEASE_SLACK = 1.2  # clocks drift, and a message waits in an inbox
 
 
 class TokensStartOnce(Property):
@@ -21,7 +40,7 @@ class TokensStartOnce(Property):
     sentence = "A token starts at most once, and per worker and task the started tokens only rise."
 
     def __init__(self) -> None:
-        self._hosts: dict[tuple[TaskId, Token], str] = {}
+        self._hosts: dict[Key, str] = {}
         self._highest: dict[tuple[str, TaskId], Token] = {}
 
     def started(self, host: Host, start: Start) -> None:
@@ -51,49 +70,248 @@ class OnceIsOnce(Property):
             self._seen.add(start.task)
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An assignment that has come, and whether its epoch was good when it came."""
+
+    sender: NodeId
+    boot: str
+    epoch: Epoch
+    payload: bytes
+    fresh: bool
+
+
+class OnlyWhatWasAssigned(Inside):
+    name = "assigned"
+    sentence = (
+        "What runs was assigned to this start of this worker by the task's owner, in its own words, under an epoch "
+        "that is no older than the worker's newest, or its predecessor's while a grant of it could be good."
+    )
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._orders: dict[tuple[Host, Key], list[Order]] = {}
+        self._epochs: dict[Host, tuple[Epoch, Epoch, float]] = {}  # newest, the one before, since when
+
+    def committing(self, host: Host, stores: Sequence[Store]) -> None:
+        for store in stores:
+            if isinstance(store.value, EpochRow):
+                before = self._epochs.get(host, (NO_EPOCH, NO_EPOCH, 0.0))[0]
+                self._epochs[host] = (store.value.epoch, before, clock(host))
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        match event:
+            case Received(message=Assign() as assign, sender=sender):
+                fresh = self._fresh(host, assign.epoch)
+                for item in assign.items:
+                    order = Order(sender, assign.boot, assign.epoch, item.payload, fresh)
+                    self._orders.setdefault((host, (item.task, item.token)), []).append(order)
+            case _:
+                pass
+        for effect in effects:
+            if isinstance(effect, Run):
+                self._judge(host, effect)
+
+    def _fresh(self, host: Host, epoch: Epoch) -> bool:
+        newest, before, since = self._epochs.get(host, (NO_EPOCH, NO_EPOCH, 0.0))
+        lease_s = host.world.settings.grant_ttl_s * LEASE_SLACK
+        return epoch >= newest or (epoch == before and clock(host) < since + lease_s)
+
+    def _judge(self, host: Host, run: Run) -> None:
+        orders = self._orders.get((host, (run.task, run.token)), [])
+        boot = host.node.boot if host.node is not None else ""
+        mine = [order for order in orders if order.boot == boot and order.epoch == run.epoch]
+        if not mine:
+            self.fail(f"{host.name} runs {run.task} under {run.token}; it was given {orders}")
+        if not any(order.fresh for order in mine):
+            self.fail(
+                f"{host.name} runs {run.task} by a grant of {run.epoch}; it has {self._epochs.get(host)}"
+            )
+        order = mine[0]
+        if not order.sender == run.owner == run.token.owner == owner_of(run.task):
+            self.fail(f"{host.name} runs {run.task}, which {order.sender} gave it")
+        if order.payload != run.payload:
+            self.fail(f"{host.name} runs {run.task} with another payload than it was given")
+        if self._views.of(host).stopping:
+            self.fail(f"{host.name} starts {run.task} and is stopping")
+
+
+class StartedIsStored(Property):
+    name = "stored before started"
+    sentence = "An attempt is on its worker's disk before it is started."
+
+    def performed(self, host: Host, effect: Effect) -> None:
+        if isinstance(effect, Run):
+            row = host.disk.attempt(effect.task)
+            if row != Attempt(effect.task, effect.token, effect.owner):
+                self.fail(f"{host.name} starts {effect.task} under {effect.token}, and its disk has {row}")
+
+
 class NotStartedIsKept(Property):
     name = "not started"
     sentence = "After a worker said that a token was not started, it starts none that is as low."
 
     def __init__(self) -> None:
-        self._sworn: dict[tuple[NodeId, TaskId], Token] = {}
+        self._sworn: dict[tuple[str, TaskId], Token] = {}
+        self._begun: dict[tuple[str, TaskId], Token] = {}
 
     def performed(self, host: Host, effect: Effect) -> None:
-        if not isinstance(effect, Send):
-            return
-        match effect.message:
-            case Returned(items):
+        match effect:
+            case Send(message=Returned(items)):
                 for refused in items:
-                    self._swear(host.id, refused.task, refused.token)
-            case Have(items=rows):
+                    self._swear(host, refused.task, refused.token)
+            case Send(message=Have(items=rows)):
                 for task, token, holding in rows:
                     if holding is Holding.NOT_STARTED:
-                        self._swear(host.id, task, token)
+                        self._swear(host, task, token)
             case _:
                 pass
 
-    def _swear(self, worker: NodeId, task: TaskId, token: Token) -> None:
-        key = (worker, task)
+    def _swear(self, host: Host, task: TaskId, token: Token) -> None:
+        key = (host.name, task)
         self._sworn[key] = max(token, self._sworn.get(key, token))
 
     def started(self, host: Host, start: Start) -> None:
-        sworn = self._sworn.get((host.id, start.task))
+        key = (host.name, start.task)
+        sworn = self._sworn.get(key)
         if sworn is not None and start.token <= sworn:
             self.fail(f"{host.name} starts {start.task} under {start.token} after it swore off {sworn}")
+        self._begun[key] = start.token
 
 
 class OutcomesAreKept(Property):
     name = "outcomes are kept"
-    sentence = "A worker lets an outcome go only when its owner has it on disk or no longer wants it."
+    sentence = (
+        "A worker lets an outcome and its outputs go only when its owner has all of it or wants it no more."
+    )
 
     def committing(self, host: Host, stores: Sequence[Store]) -> None:
         for store in stores:
             if store.table is not Table.ATTEMPTS or store.value is not None:
                 continue
             kept = host.disk.attempt(TaskId(store.key))
-            if kept is None or kept.exit is None:
-                continue
-            row = host.world.owner_host(kept.task).disk.progress(kept.task)
-            wanted = row is not None and row.state in (State.PLACED, State.RUNNING, State.CANCELLING)
-            if row is not None and wanted and row.token == kept.token:
-                self.fail(f"{host.name} drops {kept.task}, which its owner still has as {row.state}")
+            if kept is not None and kept.exit is not None and self._wanted(host, kept):
+                self.fail(f"{host.name} drops {kept.task}, which its owner still waits for")
+
+    def performed(self, host: Host, effect: Effect) -> None:
+        if isinstance(effect, Forget) and self._outputs_wanted(host, effect.task, effect.token):
+            self.fail(f"{host.name} forgets the outputs of {effect.task}, which its owner has not fetched")
+
+    def _wanted(self, host: Host, kept: Attempt) -> bool:
+        row = host.world.owner_host(kept.task).disk.progress(kept.task)
+        waits = row is not None and row.state in (State.PLACED, State.RUNNING, State.CANCELLING)
+        return waits and row is not None and row.token == kept.token
+
+    def _outputs_wanted(self, host: Host, task: TaskId, token: Token) -> bool:
+        row = host.world.owner_host(task).disk.progress(task)
+        if row is None or row.token != token or row.worker != host.id:
+            return False
+        return row.state.final and not row.fetched
+
+
+class FirstComeFirstServed(Inside):
+    name = "first come, first served"
+    sentence = "A worker starts what waits in the order in which it came, and lets no slot stay free while one waits."
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._waiting: dict[tuple[Host, str], dict[Key, None]] = {}
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        if host.node is None:
+            return
+        waiting = self._waiting.setdefault((host, host.node.boot), {})
+        match event:
+            case Received(message=Assign(boot=boot, items=items)) if boot == host.node.boot:
+                for item in items:
+                    waiting.setdefault((item.task, item.token))
+            case Received(message=End(items=ends)):
+                for key in ends:
+                    waiting.pop(key, None)
+            case RosterChanged(members=members):
+                for key in [key for key in waiting if not enrolled(members, key[1].owner)]:
+                    del waiting[key]
+            case _:
+                pass
+        for effect in effects:
+            for key in _given_back(effect):
+                waiting.pop(key, None)
+        for effect in effects:
+            if isinstance(effect, Run):
+                self._judge(host, waiting, (effect.task, effect.token))
+            elif isinstance(effect, LoadChanged):
+                self._idle(host, event, effect)
+
+    def _judge(self, host: Host, waiting: dict[Key, None], key: Key) -> None:
+        if key not in waiting:
+            return  # asked of the executor again, which had not heard of it
+        first = next(iter(waiting))
+        if first != key:
+            self.fail(f"{host.name} starts {key[0]} before {first[0]}, which came earlier")
+        del waiting[key]
+
+    def _idle(self, host: Host, event: Event | Note, load: LoadChanged) -> None:
+        view = self._views.of(host)
+        up = view.executor_up or isinstance(event, ExecutorUp)
+        if up and load.queued and load.running < host.meta.slots and not view.stopping:
+            self.fail(f"{host.name} runs {load.running} of {host.meta.slots} while {load.queued} wait")
+
+
+def _given_back(effect: Effect) -> list[Key]:
+    match effect:
+        case Send(message=Returned(items)):
+            return [(refused.task, refused.token) for refused in items]
+        case Send(message=Have(items=rows)):
+            return [(task, token) for task, token, holding in rows if holding is not Holding.WAITING]
+        case _:
+            return []
+
+
+class KilledWhenTold(Inside):
+    name = "killed when told"
+    sentence = "What runs is ended only when its owner says so, its node stops, or nobody knows it."
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._told: dict[Host, set[tuple[TaskId, Token, str]]] = {}
+        self._stopping: set[str] = set()
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        told = self._told.setdefault(host, set())
+        match event:
+            case Received(message=End(items=items, reason=reason), sender=sender):
+                told.update((task, token, reason) for task, token in items if owner_of(task) == sender)
+            case StopAsked() if host.node is not None:
+                self._stopping.add(host.node.boot)
+            case _:
+                pass
+        for effect in effects:
+            if isinstance(effect, Kill) and not self._allowed(host, event, effect):
+                self.fail(f"{host.name} ends {effect.task} ({effect.reason}), which nobody asked for")
+
+    def _allowed(self, host: Host, event: Event | Note, kill: Kill) -> bool:
+        if kill.reason == "stop":
+            return host.node is not None and host.node.boot in self._stopping
+        if isinstance(event, RosterChanged):
+            return kill.reason == "cancel" and not enrolled(event.members, kill.token.owner)
+        stray = isinstance(event, ExecutorUp) and kill.reason == "superseded"
+        return stray or (kill.task, kill.token, kill.reason) in self._told[host]
+
+
+class NobodyEndsWhatCounts(Property):
+    name = "what counts goes on"
+    sentence = "An owner ends the attempt that counts only to cancel it."
+
+    def performed(self, host: Host, effect: Effect) -> None:
+        match effect:
+            case Send(to=to, message=End(items=items, reason=reason)):
+                for task, token in items:
+                    row = host.disk.progress(task)
+                    if row is None or row.token != token or row.worker != to:
+                        continue
+                    if reason == "superseded" and row.state in (State.PLACED, State.RUNNING):
+                        self.fail(f"{host.name} ends {task} on {to}, where it is {row.state}")
+                    if reason == "cancel" and row.state is not State.CANCELLING and not row.state.final:
+                        self.fail(f"{host.name} cancels {task}, which is {row.state}")
+            case _:
+                pass

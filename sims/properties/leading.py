@@ -1,0 +1,151 @@
+"""A leader's book kept a second time, from what it was told and what it granted: what its grants are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import TYPE_CHECKING
+
+from openclaw.config import Settings
+from openclaw.effects import Effect, Event, Received, Send
+from openclaw.ids import Epoch, NodeId
+from openclaw.messages import Demand, DemandRow, Grant, Report, Status
+from openclaw.notes import LeaderChanged, MemberChanged, Note, TurnTaken
+
+if TYPE_CHECKING:
+    from sims.host import Host
+
+LEASE_MARGIN = 1.1
+
+
+@dataclass(slots=True)
+class Place:
+    """A worker: what it last reported, and what was granted since and not yet taken, by grant."""
+
+    boot: str
+    slots: int = 0
+    reported: int = 0
+    outstanding: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def load(self) -> int:
+        return self.reported + sum(self.outstanding.values())
+
+    def release(self, grant: int, count: int) -> None:
+        left = self.outstanding.get(grant, 0) - count
+        if left > 0:
+            self.outstanding[grant] = left
+        else:
+            self.outstanding.pop(grant, None)
+
+
+@dataclass(slots=True)
+class Given:
+    """One grant that has left."""
+
+    at: float
+    grant: Grant
+
+
+@dataclass(slots=True)
+class Book:
+    """Of one leader under one epoch. `inherited` while it still counts what its predecessor granted."""
+
+    epoch: Epoch
+    inherited_until: float = float("-inf")
+    places: dict[NodeId, Place] = field(default_factory=dict)
+    demands: dict[NodeId, tuple[int, tuple[DemandRow, ...]]] = field(default_factory=dict)
+    given: dict[NodeId, list[Given]] = field(default_factory=dict)
+
+    def row(self, owner: NodeId, number: int) -> DemandRow | None:
+        rows = self.demands.get(owner, (0, ()))[1]
+        return next((row for row in rows if row.row == number), None)
+
+    def open_count(self, owner: NodeId, row: DemandRow, since: float) -> int:
+        """How many places the row may still be given: less what was granted and not counted in yet."""
+        seen = self.demands[owner][0]
+        coming = sum(
+            part.count
+            for given in self.given.get(owner, [])
+            if given.grant.seq > seen and given.at > since
+            for part in given.grant.rows
+            if part.row == row.row
+        )
+        return row.count - coming
+
+    def told(self, event: Event | Note, now: float, ttl_s: float) -> None:
+        match event:
+            case Received(message=Report() as report, sender=sender) if report.epoch == self.epoch:
+                place = self.places.get(sender)
+                if place is None or place.boot != report.boot:
+                    place = self.places[sender] = Place(report.boot)
+                place.slots = 0 if report.draining else report.slots
+                place.reported = report.running + report.queued
+                for _, grant, count in report.taken:
+                    place.release(grant, count)
+            case Received(message=Demand() as demand, sender=sender) if demand.epoch == self.epoch:
+                for unused in demand.unused:
+                    if unused.worker in self.places:
+                        self.places[unused.worker].release(unused.seq, unused.count)
+                seen = max(demand.seen, self.demands.get(sender, (0, ()))[0])
+                self.demands[sender] = (seen, demand.rows)
+            case _:
+                pass
+        self._expire(now - ttl_s * LEASE_MARGIN)
+
+    def _expire(self, before: float) -> None:
+        for owner, all_given in self.given.items():
+            for given in [given for given in all_given if given.at <= before]:
+                for row in given.grant.rows:
+                    if row.worker in self.places:
+                        self.places[row.worker].outstanding.pop(given.grant.seq, None)
+            self.given[owner] = [given for given in all_given if given.at > before]
+
+    def gave(self, owner: NodeId, grant: Grant, now: float) -> None:
+        self.given.setdefault(owner, []).append(Given(now, grant))
+        for row in grant.rows:
+            place = self.places.get(row.worker)
+            if place is not None:
+                place.outstanding[grant.seq] = place.outstanding.get(grant.seq, 0) + row.count
+
+    def forget(self, node: NodeId) -> None:
+        self.places.pop(node, None)
+        self.demands.pop(node, None)
+        self.given.pop(node, None)
+
+
+def changed(book: Book | None, host: Host, effects: Sequence[Effect], now: float) -> Book | None:
+    """The book after the notes of these effects: a new one for a new epoch of this node's own, none without."""
+    settings = host.world.settings
+    for effect in effects:
+        match effect:
+            case LeaderChanged(epoch=epoch):
+                mine = epoch is not None and epoch.node == host.id
+                if book is None or book.epoch != epoch:
+                    book = Book(epoch) if mine and epoch is not None else None
+            case TurnTaken(demands=demands, outstanding=outstanding) if book is not None:
+                book.inherited_until = now + settings.gather_s if outstanding else float("-inf")
+                for demand in demands:
+                    book.demands.setdefault(demand.owner, (0, demand.rows))
+            case MemberChanged(node=node, status=status) if book is not None and status >= Status.DOWN:
+                book.forget(node)
+            case _:
+                pass
+    return book
+
+
+def grants(effects: Sequence[Effect]) -> list[tuple[NodeId, Grant]]:
+    return [
+        (effect.to, effect.message)
+        for effect in effects
+        if isinstance(effect, Send) and isinstance(effect.message, Grant)
+    ]
+
+
+def depth(row: DemandRow, settings: Settings) -> int:
+    """To how many tasks a slot a class may fill a worker: DESIGN section 8, run-ahead."""
+    if row.runtime_s < 0 or row.runtime_s > settings.ahead_runtime_s_max:
+        return 1
+    ahead = ceil(2 * settings.turnaround_s_min / max(row.runtime_s, 1e-6))
+    return 1 + min(settings.ahead_per_slot_max, ahead)

@@ -1,0 +1,260 @@
+"""What the least-tasks scheduler promises: who grants, to whom, how many, and how an owner uses a grant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from openclaw.effects import Effect, Event, Received, Send, Store
+from openclaw.ids import Epoch, NodeId
+from openclaw.messages import Assign, Demand, Grant, Probe, Report, Room, Status
+from openclaw.notes import LeaderChanged, LoadChanged, Note, TaskMoved
+from openclaw.records import Kind, Needs, Policy, Progress, State
+from sims.properties.leading import Book, changed, depth, grants
+from sims.properties.views import Inside, View, Views, clock, enrolled
+
+if TYPE_CHECKING:
+    from sims.host import Host
+
+_HAIR = 1e-9
+_CAPABILITY = {Kind.COMMAND: "shell", Kind.SKILL: "skill", Kind.HANDLER: "skill"}
+
+
+def refused(needs: Needs, worker: NodeId, owner: NodeId, view: View) -> str:
+    """Why this worker may not run that owner's tasks, as far as this node knows; empty when it may."""
+    meta, submitter = view.metas.get(worker), view.roster.get(owner)
+    if submitter is None or submitter.revoked or _CAPABILITY[needs.kind] not in submitter.capabilities:
+        return f"{owner} may not submit it"
+    if not enrolled(view.roster, worker):
+        return f"{worker} is not a member"
+    if meta is None or meta.draining or meta.policy is Policy.NONE:
+        return f"{worker} takes nothing"
+    if meta.policy is Policy.SKILLS and needs.kind is Kind.COMMAND:
+        return f"{worker} runs no commands"
+    if needs.node and needs.node != worker:
+        return "it is for another node"
+    have = {skill.name for skill in meta.skills if skill.eligible}
+    if not set(needs.labels) <= set(meta.labels) or not set(needs.skills) <= have:
+        return f"{worker} lacks what it needs"
+    return ""
+
+
+class GrantsAreTheLeaders(Inside):
+    name = "grants"
+    sentence = (
+        "Places are granted by the leader that the node itself follows, for what was asked of it, on members that live "
+        "and have reported to it, to the fewest tasks a slot by its own count, and never past slots and run-ahead."
+    )
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._books: dict[Host, tuple[int, Book]] = {}
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        now = clock(host)
+        starts, book = self._books.get(host, (0, None))
+        if starts != host.starts:
+            book = None
+        if book is not None:
+            book.told(event, now, host.world.settings.grant_ttl_s)
+        book = changed(book, host, effects, now)
+        if book is None:
+            self._books.pop(host, None)
+        else:
+            self._books[host] = (host.starts, book)
+        given = grants(effects)
+        if not given:
+            return
+        if book is None:
+            self.fail(f"{host.name} grants {given}, and does not lead")
+        else:
+            self._judge(host, book, given, now)
+
+    def _judge(self, host: Host, book: Book, given: list[tuple[NodeId, Grant]], now: float) -> None:
+        view, settings = self._views.of(host), host.world.settings
+        for owner, grant in given:
+            if grant.epoch != book.epoch:
+                self.fail(f"{host.name} grants under {grant.epoch}, and leads under {book.epoch}")
+            for part in grant.rows:
+                row = book.row(owner, part.row)
+                place = book.places.get(part.worker)
+                if row is None or place is None or place.boot != part.boot:
+                    self.fail(f"{host.name} grants {part}: not asked for, or {part.worker} has not reported")
+                    return
+                known = view.members.get(part.worker)
+                if part.worker != host.id and (known is None or known.status is not Status.ALIVE):
+                    self.fail(f"{host.name} grants places on {part.worker}, which is not alive")
+                why = refused(row.needs, part.worker, owner, view)
+                if why:
+                    self.fail(f"{host.name} grants {part} to {owner}, but {why}")
+        self._count(host, book, given, now - settings.grant_ttl_s)
+        for owner, grant in given:
+            book.gave(owner, grant, now)
+        if now > book.inherited_until + settings.gather_s:
+            self._fewest(host, book, given, view)
+
+    def _count(self, host: Host, book: Book, given: list[tuple[NodeId, Grant]], since: float) -> None:
+        new = Counter(
+            (owner, part.row) for owner, grant in given for part in grant.rows for _ in range(part.count)
+        )
+        for (owner, number), count in new.items():
+            row = book.row(owner, number)
+            if row is not None and count > book.open_count(owner, row, since):
+                self.fail(f"{host.name} grants {count} places more for {row} of {owner}")
+
+    def _fewest(self, host: Host, book: Book, given: list[tuple[NodeId, Grant]], view: View) -> None:
+        """The last place granted on a worker was on one with the fewest tasks a slot, and was allowed."""
+        settings = host.world.settings
+        classes: dict[NodeId, set[Needs]] = {}
+        depths: dict[NodeId, int] = {}
+        owners: dict[Needs, NodeId] = {}
+        for owner, grant in given:
+            for part in grant.rows:
+                row = book.row(owner, part.row)
+                if row is not None:
+                    classes.setdefault(part.worker, set()).add(row.needs)
+                    depths[part.worker] = max(depths.get(part.worker, 0), depth(row, settings))
+                    owners[row.needs] = owner
+        for worker, needs in classes.items():
+            place = book.places[worker]
+            before = (place.load - 1) / max(place.slots, _HAIR)
+            if before >= depths[worker]:
+                self.fail(f"{host.name} fills {worker} to {place.load} on {place.slots} slots")
+            if len(needs) > 1:
+                continue
+            (only,) = needs
+            for other, seat in book.places.items():
+                known = view.members.get(other)
+                able = seat.slots and (other == host.id or (known and known.status is Status.ALIVE))
+                if not able or refused(only, other, owners[only], view):
+                    continue
+                if seat.load / seat.slots < before - _HAIR:
+                    self.fail(f"{host.name} grants {worker} ({place.load}) while {other} has {seat.load}")
+
+
+class GrantsAreUsedOnce(Inside):
+    name = "grants are used once"
+    sentence = (
+        "An owner uses each place once that no older leader granted it, or what it probed while it had none."
+    )
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._left: dict[tuple[Host, Epoch, int, NodeId, str], int] = {}
+        self._room: dict[tuple[Host, NodeId], int] = {}
+        self._leaders: dict[tuple[Host, int], Epoch | None] = {}
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        view = self._views.of(host)
+        match event:
+            case Received(message=Grant() as grant, sender=sender) if sender == grant.epoch.node:
+                for row in grant.rows:
+                    key = (host, grant.epoch, grant.seq, row.worker, row.boot)
+                    self._left[key] = self._left.get(key, 0) + row.count
+            case Received(message=Room(free=free), sender=sender):
+                self._room[host, sender] = free
+            case LeaderChanged(epoch=epoch):
+                self._leaders[host, host.starts] = epoch
+            case _:
+                pass
+        for effect in effects:
+            match effect:
+                case Store(value=Progress(state=State.PLACED) as progress):
+                    self._placed(host, progress, view)
+                case TaskMoved(state=State.PLACED, reason="leaderless", worker=worker):
+                    self._probed(host, worker)
+                case Send(message=Probe()) if self._leaders.get((host, host.starts)) is not None:
+                    self.fail(f"{host.name} probes, and follows a leader")
+                case Send(to=to, message=Assign() as assign) if assign.grant:
+                    self._use(host, to, assign)
+                case _:
+                    pass
+
+    def _placed(self, host: Host, row: Progress, view: View) -> None:
+        if not view.settled:
+            self.fail(f"{host.name} places {row.task} before it is settled")
+        if row.epoch < view.followed:
+            self.fail(f"{host.name} places {row.task} under {row.epoch} after {view.followed}")
+
+    def _probed(self, host: Host, worker: NodeId) -> None:
+        leader, left = self._leaders.get((host, host.starts)), self._room.get((host, worker), 0)
+        if leader is not None or not left:
+            self.fail(f"{host.name} places a task on {worker} by itself; leader {leader}, room {left}")
+        self._room[host, worker] = left - 1
+
+    def _use(self, host: Host, to: NodeId, assign: Assign) -> None:
+        key = (host, assign.epoch, assign.grant, to, assign.boot)
+        left = self._left.get(key, 0) - len(assign.items)
+        if left < 0:
+            self.fail(f"{host.name} uses {-left} places more than it was granted on {to}: {assign.grant}")
+        self._left[key] = left
+
+
+class DemandIsTrue(Inside):
+    name = "demand"
+    sentence = "An owner tells the leader that it follows all that waits, and a worker how full it is and what it took."
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._states: dict[Host, dict[str, State]] = {}
+        self._took: dict[Host, Counter[tuple[NodeId, int]]] = {}
+        self._loads: dict[Host, LoadChanged] = {}
+        self._leaders: dict[Host, Epoch | None] = {}
+        self._starts: dict[Host, int] = {}
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        if self._starts.get(host) != host.starts:
+            self._begin(host)
+        took = self._took[host]
+        match event:
+            case Received(message=Assign() as assign, sender=sender):
+                if assign.grant and assign.epoch == self._leaders[host]:
+                    took[sender, assign.grant] += len(assign.items)
+            case LeaderChanged(epoch=epoch):
+                self._leaders[host] = epoch
+                took.clear()
+            case _:
+                pass
+        for effect in effects:
+            match effect:
+                case Store(value=Progress() as row):
+                    self._states[host][row.task] = row.state
+                case LoadChanged():
+                    self._loads[host] = effect
+                case Send(to=to, message=(Demand() | Report()) as message):
+                    self._told(host, to, message)
+                case _:
+                    pass
+
+    def _begin(self, host: Host) -> None:
+        self._starts[host] = host.starts
+        self._states[host] = {row.task: row.state for row in host.disk.restored().progress}
+        self._took[host] = Counter()
+        self._loads[host] = LoadChanged(0, 0)
+        self._leaders[host] = None
+
+    def _told(self, host: Host, to: NodeId, message: Demand | Report) -> None:
+        leader = self._leaders[host]
+        if leader is None or to != leader.node or message.epoch != leader:
+            self.fail(f"{host.name} tells {to} under {message.epoch}, and follows {leader}")
+        if isinstance(message, Demand):
+            self._demanded(host, message)
+        else:
+            self._reported(host, message)
+
+    def _demanded(self, host: Host, demand: Demand) -> None:
+        waits = sum(state is State.QUEUED for state in self._states[host].values())
+        told = sum(row.count for row in demand.rows)
+        whole = len(demand.rows) < host.world.settings.demand_rows_max
+        if told > waits or (whole and told < waits):
+            self.fail(f"{host.name} asks for {told} places while {waits} tasks wait")
+
+    def _reported(self, host: Host, report: Report) -> None:
+        load, took = self._loads[host], self._took[host]
+        if (report.running, report.queued) != (load.running, load.queued):
+            self.fail(f"{host.name} reports {report.running} and {report.queued}, and has {load}")
+        said = Counter({(owner, grant): count for owner, grant, count in report.taken})
+        if said != took:
+            self.fail(f"{host.name} reports to have taken {dict(said)}, and took {dict(took)}")
+        took.clear()

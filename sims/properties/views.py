@@ -1,0 +1,197 @@
+"""What each node has been told and has said of itself, as its events and effects show: the ground to judge it on.
+
+`Views` watches last of all, so that the other properties see what a node believed before the event that they judge.
+Nothing here looks into a node's memory. What a node sends to itself never leaves it, so the one door does not show
+it: `Views` listens at the doors of the five machines too, and `Inside` judges what goes through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from openclaw.effects import (
+    DrainAsked,
+    Effect,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    MetaChanged,
+    RosterChanged,
+    Started,
+    StopAsked,
+)
+from openclaw.ids import NO_EPOCH, Epoch, Incarnation, NodeId
+from openclaw.messages import Status
+from openclaw.notes import LeaderChanged, MemberChanged, MetaLearned, Note, Settled
+from openclaw.records import Member, Meta
+from sims.properties.base import Property
+
+if TYPE_CHECKING:
+    from sims.host import Host
+
+LIVE = (Status.ALIVE, Status.SUSPECT)
+
+
+def clock(host: Host) -> float:
+    """What the host's steady clock shows: the `now` that its core is given."""
+    return host.clock.read(host.world.now)
+
+
+@dataclass(slots=True)
+class Known:
+    """A member as this node holds it, and since when on this node's clock."""
+
+    status: Status
+    incarnation: Incarnation
+    since: float
+    met: float
+    back_soon: bool = False
+
+
+@dataclass(slots=True)
+class View:
+    """One start of one node. All times are on its own clock, which is what `now` was in its last batch."""
+
+    started_at: float
+    now: float
+    followed: Epoch  # the highest that it has followed, or found on its disk
+    settled: bool = False
+    stopping: bool = False
+    draining: bool = False
+    executor_up: bool = False
+    leader: Epoch | None = None
+    leader_since: float = 0.0
+    had_peers_since: float | None = None
+    woke_at: float = float("-inf")
+    members: dict[NodeId, Known] = field(default_factory=dict)
+    metas: dict[NodeId, Meta] = field(default_factory=dict)
+    roster: Mapping[NodeId, Member] = field(default_factory=dict)
+
+    @property
+    def live(self) -> list[NodeId]:
+        return sorted(node for node, known in self.members.items() if known.status in LIVE)
+
+
+Step = tuple[Event | Note, list[Effect]]
+Door = Callable[[Event | Note, float], list[Effect]]
+
+
+class Views(Property):
+    name = "views"
+    sentence = "Every node is given events in the order of its own clock."
+
+    def __init__(self) -> None:
+        self._views: dict[Host, View] = {}
+        self._steps: dict[Host, list[Step]] = {}
+
+    def of(self, host: Host) -> View:
+        """What this start of the node knew before the event that is being judged."""
+        view = self._views.get(host)
+        if view is None:
+            view = self._views[host] = _fresh(host)
+        return view
+
+    def steps(self, host: Host, event: Event, effects: Sequence[Effect]) -> Sequence[Step]:
+        """What went into each machine and came out of it as the node handled `event`, in order."""
+        return self._steps.get(host) or [(event, list(effects))]
+
+    def gap_s(self, host: Host) -> float:
+        """For how long the node has not been given anything, as far as its own clock shows."""
+        return clock(host) - self.of(host).now
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        if isinstance(event, Started):
+            self._views[host] = _fresh(host)
+            self._listen(host)
+        self._steps[host].clear()
+        view = self.of(host)
+        now = clock(host)
+        if now < view.now:
+            self.fail(f"{host.name} is at {now} after {view.now}")
+        if now - view.now > host.world.settings.resume_gap_s_min:
+            view.woke_at = now
+        view.now = now
+        self._told(host, view, event)
+        for effect in effects:
+            self._said(view, effect)
+
+    def _listen(self, host: Host) -> None:
+        steps = self._steps[host] = []
+        node = host.node
+        if node is not None:
+            for machine in (node.membership, node.election, node.leader, node.owner, node.worker):
+                machine.handle = _heard(machine.handle, steps)  # type: ignore[assignment, method-assign]
+
+    def _told(self, host: Host, view: View, event: Event) -> None:
+        match event:
+            case Started(meta=meta) | MetaChanged(meta=meta):
+                view.metas[host.id] = meta
+                view.draining = meta.draining
+            case RosterChanged(members=members):
+                view.roster = members
+                for node in [node for node in view.members if not enrolled(members, node)]:
+                    del view.members[node]
+            case StopAsked():
+                view.stopping = True
+            case DrainAsked(draining=draining):
+                view.draining = draining
+            case ExecutorUp():
+                view.executor_up = True
+            case ExecutorDown():
+                view.executor_up = False
+            case _:
+                pass
+
+    def _said(self, view: View, effect: Effect) -> None:
+        match effect:
+            case Settled():
+                view.settled = True
+            case LeaderChanged(epoch=epoch):
+                view.leader = epoch
+                view.leader_since = view.now
+                view.followed = max(view.followed, epoch or NO_EPOCH)
+            case MetaLearned(node=node, meta=meta):
+                view.metas[node] = meta
+            case MemberChanged(node=node, status=status, incarnation=incarnation, back_soon=back_soon):
+                if status is Status.LEFT and not enrolled(view.roster, node):
+                    view.members.pop(node, None)
+                else:
+                    met = view.members[node].met if node in view.members else view.now
+                    view.members[node] = Known(status, incarnation, view.now, met, back_soon)
+                view.had_peers_since = (view.had_peers_since or view.now) if view.live else None
+            case _:
+                pass
+
+
+class Inside(Property):
+    """Judges every step of every machine. A note is an effect of one step and then the event of others."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        for inner, made in self._views.steps(host, event, effects):
+            self.step(host, inner, made)
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        raise NotImplementedError
+
+
+def _heard(door: Door, steps: list[Step]) -> Door:
+    def handle(event: Event | Note, now: float) -> list[Effect]:
+        effects = door(event, now)
+        steps.append((event, effects))
+        return effects
+
+    return handle
+
+
+def _fresh(host: Host) -> View:
+    return View(clock(host), clock(host), host.disk.epoch)
+
+
+def enrolled(roster: Mapping[NodeId, Member], node: NodeId) -> bool:
+    member = roster.get(node)
+    return member is not None and not member.revoked
