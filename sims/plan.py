@@ -21,6 +21,7 @@ from sims.network import Weather
 NODES = (2, 3, 3, 4, 5, 5, 6, 8)
 SECONDS = (60.0, 90.0, 120.0)
 PEACE_FROM = 0.45  # of a drawn run: from there on nothing new goes wrong
+BUSY = 0.25  # of all the slots there are, in the peace: what was begun must be done by the end
 LEADER_WITHIN_S = 10.0  # of the last change
 TURN_SLACK_S = 2.0
 SLOTS = ((2,), (1,), (1, 4), (2, 0, 8))
@@ -71,7 +72,9 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
     seconds = drawn_seconds if seconds is None else seconds
     peace_s = seconds * PEACE_FROM
     knobs = swarm.knobs(rng)
-    happenings = swarm.happenings(rng, names(nodes), peace_s, knobs)
+    slots = rng.choice(SLOTS)
+    busy_s = BUSY * (seconds - peace_s) * sum(slots[number % len(slots)] for number in range(nodes))
+    happenings = swarm.happenings(rng, names(nodes), peace_s, busy_s, knobs)
     leader_s = peace_s + CALM_S + LEADER_WITHIN_S
     return Plan(
         seed=seed,
@@ -80,7 +83,7 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
         peace_s=peace_s,
         about=str(knobs),
         link=swarm.weather(rng),
-        slots=rng.choice(SLOTS),
+        slots=slots,
         tiers=rng.choice(TIERS),
         settings=swarm.settings(rng),
         expect=(Expect("one leader", leader_s, slack_s=TURN_SLACK_S),) if leader_s < seconds else (),

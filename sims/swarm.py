@@ -117,11 +117,18 @@ def settings(rng: random.Random) -> dict[str, float]:
     return {} if rotation_s is None else {"rotation_s": rotation_s}
 
 
-def happenings(rng: random.Random, hosts: list[str], peace_s: float, knobs: Knobs) -> tuple[Happening, ...]:
-    """Faults of the kinds that are on, and work beside them, in the order of their times."""
+def happenings(
+    rng: random.Random, hosts: list[str], peace_s: float, busy_s: float, knobs: Knobs
+) -> tuple[Happening, ...]:
+    """Faults of the kinds that are on, and work beside them for `busy_s` at most, in the order of their times."""
     drawing = Drawing(rng, hosts, peace_s, knobs)
     faults = [_fault(drawing) for _ in range(round(peace_s * knobs.faults_per_s)) if knobs.kinds]
-    work = [_work(drawing) for _ in range(max(1, round(peace_s * knobs.work_per_s)))]
+    work = []
+    for _ in range(max(1, round(peace_s * knobs.work_per_s))):
+        work.append(_work(drawing))
+        busy_s -= sum(work[-1].runs_s) * (1 + work[-1].retries)
+        if busy_s < 0:
+            break
     return tuple(sorted([*faults, *work], key=lambda happening: (happening.at, repr(happening))))
 
 

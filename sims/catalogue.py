@@ -1,0 +1,46 @@
+"""Every file in `scenarios/` and `bugs/`: the cases that have a name, each with what must hold in it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from sims.scenario import run
+from sims.single import shown
+from sims.tomlfile import BUGS, SCENARIOS, load
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("scenarios", description=__doc__)
+    parser.add_argument("name", nargs="*", help="only files whose names contain one of these")
+    parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
+
+
+def main(options: argparse.Namespace) -> int:
+    paths = [path for path in files() if not options.name or any(word in path.stem for word in options.name)]
+    if not paths:
+        print("no scenario is called like that: `python -m sims scenarios --list` names them all")
+        return 3
+    codes = [_listed(path) if options.list else _run(path) for path in paths]
+    return min((code for code in codes if code), default=0)
+
+
+def files() -> list[Path]:
+    return [*sorted(SCENARIOS.glob("*.toml")), *sorted(BUGS.glob("*.toml"))]
+
+
+def _listed(path: Path) -> int:
+    print(f"{path.parent.name}/{path.stem}: {load(path).about}")
+    return 0
+
+
+def _run(path: Path) -> int:
+    began = time.perf_counter()
+    verdict = run(load(path))
+    word = "held" if not verdict.exit_code else f"FAILED: {', '.join(verdict.failed)}"
+    took_s = time.perf_counter() - began
+    print(f"{path.parent.name}/{path.stem}: {word} ({verdict.at:g} s in {took_s:.1f} s)", flush=True)
+    if verdict.exit_code:
+        print("\n".join(shown(verdict, took_s, f"python -m sims run {path}")))
+    return verdict.exit_code
