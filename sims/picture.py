@@ -191,7 +191,7 @@ class Picture:
                 self._cuts.open((lane, self._lanes[to]), at)
             case MendRow(to=to):
                 self._cuts.close((lane, self._lanes[to]), at)
-            case MarkRow(text=text) if not text.startswith("runs "):
+            case MarkRow(text=text):
                 self._event(at, lane, "mark", text)
             case _:
                 pass

@@ -5,6 +5,7 @@ It watches from outside: as an observer of the trace, as a property that never f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 MACHINE = "with its machine"
 WHY_CHARS_MAX = 300
+TOLD = re.compile("runs |no longer reaches |reaches ")
+"""Marks of what has rows of its own."""
 
 
 class Recorder(Property):
@@ -73,7 +76,8 @@ class Recorder(Property):
 
     def _observed(self, at: float, who: str, what: object) -> None:
         if isinstance(what, str):
-            self._write(_mark(at, who, what))
+            if not TOLD.match(what):
+                self._write(_mark(at, who, what))
         elif isinstance(what, Send):
             self._number += 1
             to, message = self._named(what.to), what.message

@@ -22,6 +22,7 @@ from sims.tomlfile import load
 from sims.tracefile import merge, read
 
 PARTS = Path(__file__).parent / "page"
+SCRIPTS = ("scene.js", "draw.js", "around.js", "words.js", "hands.js")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -76,6 +77,3 @@ def page(data: Json) -> str:
     html = html.replace("/* STYLE */", (PARTS / "timeline.css").read_text())
     script = "\n".join((PARTS / name).read_text() for name in SCRIPTS)
     return html.replace("/* SCRIPT */", script).replace("/* DATA */", text)
-
-
-SCRIPTS = ("scene.js", "draw.js", "hands.js")

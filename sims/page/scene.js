@@ -167,5 +167,6 @@ const cutSides = D.cuts.map(([from, to, pairs]) => {
   const oneWay = pairs.some(([a, b]) => !gone.has(b * 65536 + a));
   const names = roots.map((each) => touched.filter((lane) => root(lane) === each).map((lane) => D.lanes[lane]));
   const label = names.map((side) => (side.length > 4 ? `${side.length} nodes` : side.join(" "))).join(oneWay ? " ⇢✕ " : " ✕ ");
-  return { from, to, touched, sideOf: new Map(touched.map((lane) => [lane, roots.indexOf(root(lane))])), label, oneWay };
+  const largest = names.reduce((best, side, index) => (side.length > names[best].length ? index : best), 0);
+  return { from, to, touched, largest, sideOf: new Map(touched.map((lane) => [lane, roots.indexOf(root(lane))])), label, oneWay };
 });
