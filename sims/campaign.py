@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from sims.plan import draw
 from sims.scenario import run
@@ -26,6 +28,7 @@ from sims.single import add_size, again, shown
 ROOT = Path(__file__).parents[1]
 SAFETY, LIVENESS, INCONCLUSIVE = 1, 2, 3
 REPEATED = 0.05
+PATIENCE_S = 300  # of real time for one world: what takes longer does not come to an end
 REQUIRED: tuple[str, ...] = ()
 SUMMED = ("duplicate starts", "split-leader seconds", "starts", "elections", "messages")
 
@@ -117,7 +120,10 @@ def results(options: argparse.Namespace) -> Iterator[Result]:
 
 def judge(seed: int, options: argparse.Namespace) -> Result:
     began = time.perf_counter()
+    signal.signal(signal.SIGALRM, _endless)
+    signal.alarm(PATIENCE_S)
     verdict = run(draw(seed, options.nodes, options.seconds))
+    signal.alarm(0)
     took_s = time.perf_counter() - began
     repeat = random.Random(f"{seed}:again").random() < REPEATED
     command = again(seed, options)
@@ -133,6 +139,10 @@ def judge(seed: int, options: argparse.Namespace) -> Result:
         repeated=repeat,
         strayed=repeat and elsewhere(command, seed) != verdict.digest,
     )
+
+
+def _endless(_number: int, _frame: FrameType | None) -> None:
+    raise TimeoutError(f"still not done after {PATIENCE_S} s of real time")
 
 
 def elsewhere(command: str, seed: int) -> str:

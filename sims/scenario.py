@@ -64,8 +64,7 @@ def run(plan: Plan, observers: Sequence[Observer] = ()) -> Verdict:
     watch = Watch(plan, world)
     try:
         _advance(world, watch, plan.peace_s)
-        for host in world.hosts.values():
-            host.calm()
+        world.calm()
         _advance(world, watch, plan.seconds)
         _settle(world)
     except Violated as violated:
