@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import sims.host
 from openclaw.config import Settings
+from openclaw.effects import RosterChanged
 from openclaw.node import Node
 from sims.host import Host
 from sims.meter import Meter
@@ -70,14 +71,22 @@ class Bench:
         finally:
             room["Node"] = real
 
-    def found(self, *, without: int = 0) -> None:
-        """Start all but the last few, and wait until they see each other and agree on a leader."""
-        starts = self.hosts[: len(self.hosts) - without]
-        for host in starts:
+    def found(self) -> None:
+        """Start all of them, and wait until they see each other and agree on a leader."""
+        for host in self.hosts:
             self.world.at(self.rng.random() * STARTS_WITHIN_S, host.start)
-        self.run_until(lambda: self.sees_all(starts), FOUND_S_MAX, "to find each other")
+        self.run_until(lambda: self.sees_all(self.hosts), FOUND_S_MAX, "to find each other")
         self.run(3.0)
         self.meter.clear()
+
+    def admit(self, name: str) -> Host:
+        """One more machine: it is in everyone's roster, and starts."""
+        new = self.world.add_host(name)
+        for host in self.running():
+            host.post(RosterChanged(self.world.roster(), self.world.roster_digest))
+        new.start()
+        self.hosts.append(new)
+        return new
 
     # --- time ------------------------------------------------------------------------------------
 

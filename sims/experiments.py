@@ -6,15 +6,15 @@ A sample is in seconds unless its name says otherwise. What never came within it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from itertools import count
 from math import inf
 
 import msgspec
 
-from openclaw.effects import MetaChanged
+from openclaw.effects import MetaChanged, Received
 from openclaw.election.rank import order
-from openclaw.ids import Incarnation
-from openclaw.messages import Status
+from openclaw.ids import NodeId
+from openclaw.messages import Elect, Status
 from openclaw.notes import MemberChanged
 from openclaw.records import Tier
 from sims.bench import Bench
@@ -54,10 +54,10 @@ def rumour(bench: Bench, samples: Samples) -> None:
             samples[f"{what}_{name}_percent_s"].append(quantile(times, share))
 
 
-def death(bench: Bench, samples: Samples, *, count: int, machine: bool) -> None:
+def death(bench: Bench, samples: Samples, *, dying: int, machine: bool) -> None:
     """So many processes (or whole machines, silently) end at once; later they come back."""
     kind = "machine" if machine else "process"
-    victims = bench.others(count)
+    victims = bench.others(dying)
     bench.meter.clear()
     since = bench.now
     for victim in victims:
@@ -90,17 +90,35 @@ def _come_back(bench: Bench, samples: Samples, victims: list[Host]) -> None:
     bench.run(5.0)
 
 
-def join(bench: Bench, samples: Samples) -> None:
-    """The last host starts for the first time; all others are there."""
-    new = bench.hosts[-1]
+def cut_off(bench: Bench, samples: Samples) -> None:
+    """One node's cable is cut, silently, and put back when everyone else knows."""
+    (lost,) = bench.others(1)
+    others = [host for host in bench.running() if host is not lost]
+    pairs = [pair for host in others for pair in ((host.id, lost.id), (lost.id, host.id))]
     bench.meter.clear()
     since = bench.now
-    new.start()
+    for pair in pairs:
+        bench.world.network.cut(*pair)
+    bench.reached(lambda: bench.meter.knowing(lost.id, others) == len(others), DETECTION_S_MAX)
+    times = [at - since for name, at in bench.meter.down[lost.id].items() if name != lost.name]
+    samples["cut_last_s"].append(max(times) if len(times) == len(others) else inf)
+    for pair in pairs:
+        bench.world.network.mend(*pair)
+    bench.reached(lambda: bench.sees_all(bench.running()), RETURN_S_MAX)
+    bench.run(5.0)
+
+
+def join(bench: Bench, samples: Samples, name: str = "new") -> None:
+    """A machine is let in and starts for the first time."""
+    bench.meter.clear()
+    since = bench.now
+    new = bench.admit(name)
     came = bench.reached(lambda: bench.sees_all(bench.hosts), RETURN_S_MAX)
     back = bench.meter.back
-    theirs = max(back[new.id].values(), default=inf)
-    ours = max((seen[new.name] for seen in back.values() if new.name in seen), default=inf)
-    samples["join_all_see_s"].append(max(theirs, ours) - since if came else inf)
+    times = [*back[new.id].values(), *(seen[new.name] for seen in back.values() if new.name in seen)]
+    samples["join_all_see_s"].append(max(times, default=inf) - since if came else inf)
+    samples["join_spread_s"].append(max(times, default=inf) - min(times, default=0.0) if came else inf)
+    bench.run(5.0)
 
 
 def election(bench: Bench, samples: Samples, *, machine: bool = False) -> None:
@@ -116,28 +134,31 @@ def election(bench: Bench, samples: Samples, *, machine: bool = False) -> None:
 
 
 def worst_starter(bench: Bench, samples: Samples, *, all_at_once: bool) -> None:
-    """As `election`, but whoever ranks worst for the next term hears of the death before anyone else.
+    """As `election`, but whoever ranks worst in the next term hears of the death first, and stands at once.
 
-    With `all_at_once` everyone hears of it at that instant. The world's `rank_step_s` is next to nothing.
+    With `all_at_once` everyone does so at that instant: as many candidates as there are nodes.
     """
     dead = bench.leader()
     assert dead.node is not None
     term = dead.node.election.epoch.term + 1
-    incarnation = dead.node.membership.incarnation
+    gone = MemberChanged(dead.id, Status.DOWN, dead.node.membership.incarnation)
     bench.meter.clear()
     since = bench.now
     dead.crash(machine=True)
-    ranked = order(term, [host.id for host in bench.running()], lambda _: Tier.MAINS)
+    ranked = _ranked(term, [host.id for host in bench.running()])
+    worse = next(node for node in map(str, count()) if _ranked(term, [ranked[-1], NodeId(node)])[1] == node)
     for node in ranked if all_at_once else ranked[-1:]:
-        _tell_of_death(bench.world.hosts[node], dead, incarnation)
+        host = bench.world.hosts[node]
+        host.post(gone)  # type: ignore[arg-type]
+        host.post(Received(Elect(term), NodeId(worse)))  # one that ranks worse asks: no waiting in line
     _elected(bench, samples, since, "worst_starter")
     dead.start()
     bench.reached(lambda: bench.sees_all(bench.running()), RETURN_S_MAX)
     bench.run(5.0)
 
 
-def _tell_of_death(host: Host, dead: Host, incarnation: Incarnation) -> None:
-    host.post(MemberChanged(dead.id, Status.DOWN, incarnation))  # type: ignore[arg-type]
+def _ranked(term: int, nodes: list[NodeId]) -> list[NodeId]:
+    return order(term, nodes, lambda _: Tier.MAINS)
 
 
 def _elected(bench: Bench, samples: Samples, since: float, name: str) -> None:
@@ -228,12 +249,9 @@ def stalls(bench: Bench, samples: Samples, seconds: float, share: float = 0.2) -
     samples["stalls_false_deaths_per_node_hour"].append(bench.meter.false_deaths / healthy)
 
 
-def lossy(bench: Bench, samples: Samples, seconds: float) -> None:
-    """The weather does it all."""
+def lossy(bench: Bench, samples: Samples, what: str, seconds: float) -> None:
+    """The weather does it all; `what` it loses names the row."""
     bench.meter.clear()
     bench.run(seconds)
     hours = len(bench.hosts) * seconds / 3600
-    samples["loss_false_deaths_per_node_hour"].append(bench.meter.false_deaths / hours)
-
-
-Experiment = Callable[[Bench, Samples], None]
+    samples[f"{what}_lost_false_deaths_per_node_hour"].append(bench.meter.false_deaths / hours)

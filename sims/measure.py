@@ -18,16 +18,21 @@ import msgspec
 from openclaw.config import Settings
 from sims import experiments
 from sims.bench import OURS, PROTOCOLS, Bench, Protocol
+from sims.documents import markdown, put
 from sims.experiments import Samples
 from sims.meter import Figure, figure
 from sims.network import Weather
+from sims.plots import write_plots
 
 SIZES = (3, 10, 30, 100, 300, 1000)
 ROTATION_S = 15.0
 SPLIT_S = 30.0
 TURN_NODES_MAX = 100  # beyond, a turn is no different and costs minutes
 LOSS = 0.2
-HASTY_RANK_STEP_S = 1e-4  # so that whoever starts an election starts it at once
+WEATHERS = {
+    "datagrams": Weather(mode="hostile", loss=LOSS, duplicate=0.0, stray=0.0),
+    "segments": Weather(mode="tcp", loss=LOSS),
+}
 WORK_MAX = 12_000.0  # node-seconds under loss, and under stalls
 
 ROWS = {
@@ -37,7 +42,7 @@ ROWS = {
     "machine_death_last_s": "machine lost silently: last survivor knows",
     "death_false_deaths": "  live nodes called dead meanwhile",
     "return_all_see_s": "it starts again: all see it",
-    "join_all_see_s": "new node starts: all see all",
+    "join_all_see_s": "a new node starts: all see all",
     "rumour_50_percent_s": "rumour: half have heard it",
     "rumour_99_percent_s": "rumour: 99 %",
     "rumour_99.99_percent_s": "rumour: 99.99 %",
@@ -56,8 +61,11 @@ ROWS = {
     "split_leader_s": "halves heal: two leaders for",
     "idle_false_deaths": "false deaths, idle",
     "stalls_false_deaths_per_node_hour": "false deaths per node-hour, a fifth of the nodes stalling",
-    "loss_false_deaths_per_node_hour": f"false deaths per node-hour, {LOSS:.0%} of messages lost",
+    "datagrams_lost_false_deaths_per_node_hour": f"false deaths per node-hour, {LOSS:.0%} of messages lost",
+    "segments_lost_false_deaths_per_node_hour": f"the same over TCP, which sends them again: {LOSS:.0%} lost",
 }
+
+NOTHING = "–"
 
 Results = dict[str, dict[str, dict[str, Figure]]]
 """By protocol, number of nodes, and row."""
@@ -71,6 +79,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--ours", action="store_true", help="leave out the models")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plots", type=Path, help="write the plots into this folder")
+    parser.add_argument("--doc", type=Path, help="put the table into this document")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -89,9 +98,9 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         options.json.write_text(to_json(results))
     if options.plots:
-        from sims.plots import write_plots
-
         write_plots(results, options.plots)
+    if options.doc:
+        put(options.doc, "measured", as_markdown(results))
     return 0
 
 
@@ -113,18 +122,15 @@ def _life(protocol: Protocol, nodes: int, seed: int, samples: Samples) -> float:
     """Nothing happens; then news, deaths, returns, and a split."""
     bench = Bench(protocol, nodes, seed)
     with bench.standing_in():
-        if protocol.ours:
-            bench.found(without=1)
-            experiments.join(bench, samples)
-            bench.run(5.0)
-        else:
-            bench.found()
+        bench.found()
         experiments.idle(bench, samples, seconds=20)
         for _ in range(rounds(nodes)):
             experiments.rumour(bench, samples)
             for machine in (False, True):
-                experiments.death(bench, samples, count=max(1, nodes // 100), machine=machine)
+                experiments.death(bench, samples, dying=max(1, nodes // 100), machine=machine)
         experiments.split(bench, samples, SPLIT_S)
+        if protocol.ours:
+            experiments.join(bench, samples)
     return bench.now
 
 
@@ -135,12 +141,15 @@ def _mistakes(protocol: Protocol, nodes: int, seed: int, samples: Samples) -> fl
     with bench.standing_in():
         bench.found()
         experiments.stalls(bench, samples, seconds)
-    weather = Weather(loss=LOSS)
-    lossy = Bench(protocol, nodes, seed + 2, weather=weather)
-    with lossy.standing_in():
-        lossy.found()
-        experiments.lossy(lossy, samples, seconds)
-    return bench.now + lossy.now
+    simulated_s = bench.now
+    for what, weather in WEATHERS.items():
+        if protocol.ours or what == "datagrams":  # the models speak UDP
+            lossy = Bench(protocol, nodes, seed + 2, weather=weather)
+            with lossy.standing_in():
+                lossy.found()
+                experiments.lossy(lossy, samples, what, seconds)
+            simulated_s += lossy.now
+    return simulated_s
 
 
 def _leadership(protocol: Protocol, nodes: int, seed: int, samples: Samples) -> float:
@@ -148,13 +157,11 @@ def _leadership(protocol: Protocol, nodes: int, seed: int, samples: Samples) -> 
     bench.found()
     for _ in range(rounds(nodes)):
         experiments.election(bench, samples)
-    hasty = Bench(protocol, nodes, seed + 4, Settings(rank_step_s=HASTY_RANK_STEP_S))
-    hasty.found()
     for all_at_once in (False, True) * (rounds(nodes) // 2):
-        experiments.worst_starter(hasty, samples, all_at_once=all_at_once)
-    simulated_s = bench.now + hasty.now
+        experiments.worst_starter(bench, samples, all_at_once=all_at_once)
+    simulated_s = bench.now
     if nodes <= TURN_NODES_MAX:
-        turning = Bench(protocol, nodes, seed + 5, Settings(rotation_s=ROTATION_S))
+        turning = Bench(protocol, nodes, seed + 4, Settings(rotation_s=ROTATION_S))
         turning.found()
         for _ in range(rounds(nodes) // 2):
             experiments.turn(turning, samples, ROTATION_S)
@@ -190,9 +197,21 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def as_markdown(results: Results) -> str:
+    """Ours at every size, each row beside the models where they have one."""
+    sizes = list(next(iter(results.values())))
+    rows = []
+    for row, words in ROWS.items():
+        for name, by_size in results.items():
+            cells = [shown(row, by_size[size].get(row)) for size in sizes]
+            if set(cells) != {NOTHING}:
+                rows.append([words.strip() if name == OURS.name else f"… {name}", *cells])
+    return markdown(["p50 / p99 (bytes and counts: mean / p99)", *sizes], rows)
+
+
 def shown(row: str, summary: Figure | None) -> str:
     if summary is None:
-        return "–"
+        return NOTHING
     if row.endswith("false_deaths"):
         return f"{summary.mean * summary.count:.0f}"
     if "per_node" in row:

@@ -16,6 +16,7 @@ from openclaw.effects import Send
 from openclaw.ids import Epoch, NodeId
 from openclaw.messages import MetaWant, Status
 from openclaw.notes import LeaderChanged, MemberChanged, MetaLearned
+from sims.host import Host
 from sims.modelled import Packet
 from sims.world import World
 
@@ -57,7 +58,6 @@ class Meter:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._ids = {host.name: host.id for host in world.hosts.values()}
         self.excused: set[NodeId] = set()  # whom to call dead is no mistake: stalled, or cut off
         self.clear()
         world.trace.observers.append(self._observe)
@@ -100,7 +100,7 @@ class Meter:
         if status is not Status.DOWN:
             return
         self.down[node].setdefault(who, at)
-        network, me = self._world.network, self._ids[who]
+        network, me = self._world.network, self._world.host(who).id
         reachable = network.clear(me, node) and network.clear(node, me)
         if self._world.hosts[node].awake and reachable and not {node, me} & self.excused:
             self.false_deaths += 1
@@ -109,7 +109,14 @@ class Meter:
 
     def per_second(self, bins: dict[int, Counter[str]], seconds: int) -> list[float]:
         """One value for each node and each of the first `seconds` seconds, silent ones too."""
-        return [float(bins[second][name]) for second in range(seconds) for name in self._ids]
+        return [float(bins[second][name]) for second in range(seconds) for name in self._names()]
+
+    def _names(self) -> list[str]:
+        return [host.name for host in self._world.hosts.values()]
+
+    def knowing(self, dead: NodeId, hosts: Iterable[Host]) -> int:
+        """How many of these hold `dead` down."""
+        return sum(host.name in self.down[dead] for host in hosts)
 
     def verdicts_s(self, dead: NodeId, since: float) -> list[float]:
         """How long each survivor took to hold `dead` down, shortest first."""

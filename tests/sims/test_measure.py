@@ -17,8 +17,9 @@ from openclaw.messages import Status
 from openclaw.notes import MemberChanged
 from sims import experiments
 from sims.bench import MODELS, OURS, PROTOCOLS, Bench, NeverFound, Protocol
+from sims.documents import put
 from sims.experiments import Samples
-from sims.measure import ROWS, summed_up, table, to_json
+from sims.measure import ROWS, WEATHERS, as_markdown, summed_up, table, to_json
 from sims.meter import Figure, figure, quantile
 from sims.models import MEMBERLIST, SWIM
 from sims.network import Weather
@@ -39,7 +40,7 @@ def deaths(protocol: Protocol, nodes: int, *, machine: bool) -> Samples:
     bench = bench_of(protocol, nodes)
     with bench.standing_in():
         for _ in range(4):
-            experiments.death(bench, samples, count=1, machine=machine)
+            experiments.death(bench, samples, dying=1, machine=machine)
     return samples
 
 
@@ -165,9 +166,9 @@ def test_the_model_without_lifeguard_makes_mistakes_where_we_make_none() -> None
     mistakes = []
     for protocol in (OURS, SWIM_MODEL):
         samples: Samples = defaultdict(list)
-        bench = bench_of(protocol, 10, weather=Weather(loss=0.2))
-        experiments.lossy(bench, samples, 60.0)
-        mistakes.append(samples["loss_false_deaths_per_node_hour"][0])
+        bench = bench_of(protocol, 10, weather=WEATHERS["datagrams"])
+        experiments.lossy(bench, samples, "datagrams", 60.0)
+        mistakes.append(samples["datagrams_lost_false_deaths_per_node_hour"][0])
     assert mistakes[0] == 0.0
     assert mistakes[1] > 50.0
 
@@ -188,7 +189,16 @@ def test_what_was_measured_is_a_table_a_document_and_pictures(tmp_path: Path) ->
     assert document["openclaw"]["10"]["process_death_last_s"]["worst"] == 0.4
     assert "never / never" in table(results)
     assert "0.2 / 0.4" in table(results)
-    write_plots(results, tmp_path)
-    (picture,) = tmp_path.iterdir()
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- measured -->\nold\n<!-- end of measured -->\nafter\n")
+    put(page, "measured", as_markdown(results))
+    assert "| never / never | never / never |" in page.read_text()
+    assert "old" not in page.read_text()
+    assert page.read_text().startswith("before\n")
+    assert page.read_text().endswith("\nafter\n")
+    with pytest.raises(ValueError, match="no place for reality"):
+        put(page, "reality", "")
+    write_plots(results, tmp_path / "plots")
+    (picture,) = (tmp_path / "plots").iterdir()
     drawing = ElementTree.parse(picture).getroot()
     assert len(drawing.findall("{http://www.w3.org/2000/svg}circle")) == 2
