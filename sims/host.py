@@ -107,7 +107,9 @@ class Host:
         self._settle()
         runtime.post(Started(self.meta, wall_offset_s))
         runtime.post(RosterChanged(world.roster(), world.roster_digest))
-        if not warm:
+        if warm:
+            world.network.known(self)
+        else:
             for peer in world.peers(self):
                 runtime.post(PeerFound(peer))
             world.network.started(self)

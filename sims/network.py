@@ -172,6 +172,11 @@ class Network:
                 self._break(link)
                 self._dial(link, host)
 
+    def known(self, host: Host) -> None:
+        """The host's process is up in a warm world: it is connected already."""
+        for link in self._of.get(host.name, ()):
+            link.up = link.up or self._alive(link)
+
     def ended(self, host: Host, machine: bool) -> None:
         """The host's process is gone, and with `machine` everything that could tell the others."""
         self.troubled |= machine

@@ -52,6 +52,7 @@ class Runtime:
         self._hooks = host.world.hooks
         self._inbox: deque[Event] = deque()
         self._now = 0.0
+        self._due: float | None = None
         self._committing: list[Store] | None = None
         self._standing: Callable[[], None] | None = None
         self._wake_at = math.inf
@@ -79,10 +80,9 @@ class Runtime:
         if self._inbox:
             at = world.now
         else:
-            due = self.node.next_deadline()
-            if due is None:
+            if self._due is None:
                 return
-            at = host.clock.when(due) + HAIR_S
+            at = host.clock.when(self._due) + HAIR_S
             if at < world.now:
                 at = world.now
         if host.lag_s:
@@ -138,11 +138,13 @@ class Runtime:
         effects: list[Effect] = []
         for _ in range(min(len(inbox), INBOX_BATCH_MAX)):
             effects += self._handle(inbox.popleft(), now)
+        due = node.next_deadline()
         for _ in range(TICKS_PER_BATCH_MAX):
-            due = node.next_deadline()
             if due is None or due > now:
                 break
             effects += self._handle(Tick(), now)
+            due = node.next_deadline()
+        self._due = due
         return effects
 
     def _handle(self, event: Event, now: float) -> list[Effect]:
