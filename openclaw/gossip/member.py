@@ -7,13 +7,12 @@ raises its incarnation; within one, the worse status wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import inf
 
 from openclaw.gossip.suspicion import Suspicion
-from openclaw.ids import NO_EPOCH, Epoch, Incarnation, NodeId
+from openclaw.ids import NO_EPOCH, Epoch, Incarnation
 from openclaw.messages import Beat, Rumour, Status
 from openclaw.records import Meta
 
@@ -55,6 +54,7 @@ class Row:
 
     claim: Rumour
     since: float
+    mark: int = 0  # what the claim adds to the hash of our view
     told: Incarnation | None = None  # what it last said of itself
     told_version: int = 0
     meta: Meta | None = None
@@ -99,14 +99,21 @@ class MemberView:
     back_soon: bool = False
 
 
-def view_hash(claims: Iterable[Rumour]) -> bytes:
-    """Equal for equal views. Suspicion passes by itself, and what left is forgotten at different times."""
-    digest = blake2b(digest_size=VIEW_BYTES)
-    for held in sorted(claims, key=lambda r: r.node):
-        if held.status is not Status.LEFT:
-            down = held.status is Status.DOWN
-            digest.update(f"{held.node} {held.incarnation} {down} {held.meta_version}\n".encode())
-    return digest.digest()
+def mark(held: Rumour) -> int:
+    """What one claim adds to the hash of a view: a sum, so one changed claim costs one hash.
+
+    Suspicion passes by itself, and what left is forgotten at different times: neither is a difference.
+    """
+    if held.status is Status.LEFT:
+        return 0
+    counter, boot = held.incarnation
+    told = f"{held.node} {counter} {boot} {held.status is Status.DOWN} {held.meta_version}"
+    return int.from_bytes(blake2b(told.encode(), digest_size=VIEW_BYTES).digest(), "big")
+
+
+def view_bytes(marks: int) -> bytes:
+    """The sum of all marks as it goes over the wire: equal for equal views."""
+    return (marks % (1 << 8 * VIEW_BYTES)).to_bytes(VIEW_BYTES, "big")
 
 
 def member_view(row: Row) -> MemberView:
@@ -121,7 +128,3 @@ def member_view(row: Row) -> MemberView:
         None if row.last_heard == NEVER else row.last_heard,
         held.back_soon,
     )
-
-
-def live_nodes(rows: Iterable[tuple[NodeId, Row]]) -> list[NodeId]:
-    return sorted(node for node, row in rows if row.live)

@@ -31,36 +31,21 @@ from openclaw.effects import (
     Tick,
 )
 from openclaw.gossip.beats import Beats
+from openclaw.gossip.ear import Ear
 from openclaw.gossip.exchange import Exchange
-from openclaw.gossip.member import NEVER, MemberView, Row, member_view
+from openclaw.gossip.member import MemberView, member_view
 from openclaw.gossip.own import Own
 from openclaw.gossip.prober import Prober
 from openclaw.gossip.roll import Roll
 from openclaw.gossip.voice import Voice
 from openclaw.ids import NO_EPOCH, Incarnation, NodeId
-from openclaw.messages import (
-    Ack,
-    AnyMessage,
-    Digest,
-    Gossip,
-    Head,
-    MetaHave,
-    MetaWant,
-    Nack,
-    Ping,
-    PingRequest,
-    Rumour,
-    Status,
-)
+from openclaw.messages import Status
 from openclaw.notes import (
     CountsChanged,
     GrantedChanged,
     LeaderChanged,
-    LeaderSeen,
     LoadChanged,
-    MetaLearned,
     Note,
-    RosterDiffers,
     Settled,
 )
 from openclaw.records import Meta
@@ -81,14 +66,16 @@ class Membership:
         self._me = me
         self._settings = settings
         self._own = Own(me, boot, incarnation_stored, meta_version_stored)
-        self._roll = Roll(me, settings)
+        self._roll = Roll(me, settings, rng)
         self._beats = Beats(me, boot, settings)
         self._voice = Voice(self._own, self._roll, self._beats, settings, rng)
         self._prober = Prober(self._roll, self._voice, settings, rng)
         self._exchange = Exchange(self._roll, settings, rng)
+        self._ear = Ear(
+            self._own, self._roll, self._beats, self._voice, self._prober, self._exchange, settings
+        )
         self._started = False
         self._settle_at: float | None = None
-        self._acked: set[NodeId] = set()
         self._due: float | None = None
 
     # --- views -----------------------------------------------------------------------------------
@@ -161,10 +148,13 @@ class Membership:
                 pass
         self._settle(now, out)
         self._voice.notice(now)
-        self._due = self.next_deadline()
+        self._due = self._earliest()
         return out
 
     def next_deadline(self) -> float | None:
+        return self._due
+
+    def _earliest(self) -> float | None:
         if not self._started or self._gone:
             return None
         waits = [
@@ -187,7 +177,7 @@ class Membership:
                 out.extend(Send(peer, want) for peer, want in self._exchange.due(now))
                 self._voice.speak(now, out)
             case Received(message=message, sender=sender) if sender in self._roll.roster:
-                self._receive(message, sender, now, out)
+                self._ear.receive(message, sender, now, out)
             case PeerFound(node=node) if node in self._roll.roster:
                 self._prober.found(node, now)
             case LinkUp(peer=peer) if peer in self._roll.roster:
@@ -199,8 +189,7 @@ class Membership:
                 self._voice.announce = True
                 self._prober.quiet(now + self._settings.resume_quiet_s)
             case StopAsked(keep=keep, leave=leave) if leave or keep:
-                self._own.leaving = True
-                self._own.back_soon = keep
+                self._own.leave(back_soon=keep)
                 self._voice.farewell(now, out)
             case _:
                 pass
@@ -213,18 +202,17 @@ class Membership:
         self._voice.announce = True
         self._settle_at = now + self._settings.settle_s
         self._prober.start(now)
-        for lost in self._roll.lost.values():
-            lost.due = now + self._settings.coalesce_s
+        self._roll.lost.all_due(now + self._settings.coalesce_s)
 
     def _settle(self, now: float, out: list[Effect]) -> None:
         """Say once that our own past is known: everyone answered, enough did, or nobody does."""
         if self._settle_at is None:
             return
-        enough = len(self._acked) >= self._settings.indirect_probes
-        everyone = bool(self._voice.roster) and self._acked >= self._roll.roster
+        answered = self._ear.answered
+        enough = len(answered) >= self._settings.indirect_probes
+        everyone = bool(self._voice.roster) and answered >= self._roll.roster
         if enough or everyone or now >= self._settle_at:
             self._settle_at = None
-            self._acked.clear()
             out.append(Settled())
 
     def _measure(self, event: Event | Note) -> None:
@@ -246,111 +234,3 @@ class Membership:
         self._prober.drop(node)
         self._exchange.forget(node)
         self._beats.forget(node)
-
-    # --- what is received ------------------------------------------------------------------------
-
-    def _receive(self, message: AnyMessage, sender: NodeId, now: float, out: list[Effect]) -> None:
-        match message:
-            case Ping(seq=seq, head=head):
-                self._read(head, sender, now, out)
-                self._voice.ack(sender, seq, now, out)
-            case Ack(head=head, target=target):
-                self._read(head, sender, now, out)
-                self._prober.acked(sender, message, now, out)
-                if not target and self._settle_at is not None:
-                    self._acked.add(sender)
-            case PingRequest(head=head):
-                self._read(head, sender, now, out)
-                self._prober.help(sender, message, now, out)
-            case Nack():
-                self._prober.nacked(message)
-            case Gossip(head=head):
-                self._read(head, sender, now, out)
-            case Digest():
-                self._compare(message, sender, now, out)
-            case MetaWant(nodes=nodes):
-                self._tell_metas(nodes, sender, now, out)
-            case MetaHave():
-                self._learn_meta(message, sender, now, out)
-            case _:
-                pass
-
-    def _read(self, head: Head, sender: NodeId, now: float, out: list[Effect]) -> None:
-        """What the sender says of itself comes first, then what it says of others."""
-        known = self._roll.rows.get(sender)
-        met = known is not None and known.live and known.last_heard != NEVER
-        said = Rumour(sender, head.incarnation, Status.ALIVE, head.meta_version)
-        self._hear(said, sender, now, out, firsthand=True)
-        row = self._roll.rows[sender]
-        row.told, row.told_version, row.last_heard = head.incarnation, head.meta_version, now
-        for rumour in head.rumours:
-            self._hear(rumour, sender, now, out)
-        for beat in head.beats:
-            subject = self._roll.rows.get(beat.node)
-            if subject is not None:
-                self._beats.learn(beat, subject)
-        self._note_leader(row, head, now, out)
-        if head.roster != self._voice.roster and now - row.roster_noted >= self._settings.repeat_note_s:
-            row.roster_noted = now
-            out.append(RosterDiffers(sender))
-        self._reconcile(row, head, met, now, out)
-
-    def _hear(
-        self, rumour: Rumour, sender: NodeId, now: float, out: list[Effect], *, firsthand: bool = False
-    ) -> None:
-        if rumour.node == self._me:
-            if rumour.status in (Status.SUSPECT, Status.DOWN) and rumour.incarnation == self.incarnation:
-                self._prober.ill()
-            self._voice.announce |= self._own.answer(rumour, now, out)
-            return
-        if self._roll.hear(rumour, now, out, firsthand=firsthand):
-            self._prober.ask(rumour.node, now, out)
-        self._exchange.want(rumour.node, sender, now)
-
-    def _note_leader(self, row: Row, head: Head, now: float, out: list[Effect]) -> None:
-        """A peer's change of leader at once; a lasting difference from ours now and then."""
-        differs = head.epoch != self._own.epoch.latest
-        again = differs and now - row.epoch_noted >= self._settings.repeat_note_s
-        if head.epoch != row.epoch or again:
-            row.epoch = head.epoch
-            row.epoch_noted = now
-            out.append(LeaderSeen(row.claim.node, head.epoch))
-
-    def _reconcile(self, row: Row, head: Head, met: bool, now: float, out: list[Effect]) -> None:
-        ourselves = self._own.spoken(now)
-        if ourselves is None or not row.live:
-            return
-        fresh = not met and self._exchange.first_contact(row, now)
-        if fresh or self._exchange.differs(row, head.view, self._roll.view(ourselves), now):
-            out.append(Send(row.claim.node, self._exchange.digest(ourselves)))
-
-    def _compare(self, digest: Digest, sender: NodeId, now: float, out: list[Effect]) -> None:
-        for entry in digest.entries:
-            self._hear(entry, sender, now, out, firsthand=entry.node == sender)
-        ourselves = self._own.spoken(now)
-        if digest.reply or ourselves is None:
-            return
-        better = self._exchange.better(digest, ourselves)
-        if better:
-            out.append(Send(sender, Digest(better, reply=True)))
-
-    def _tell_metas(self, nodes: tuple[NodeId, ...], sender: NodeId, now: float, out: list[Effect]) -> None:
-        ourselves = self._own.spoken(now)
-        for node in nodes:
-            row = self._roll.rows.get(node)
-            if node == self._me and ourselves is not None and ourselves.meta_version == self._own.version:
-                out.append(Send(sender, MetaHave(node, self._own.version, self._own.meta)))
-            elif row is not None and row.meta is not None:
-                out.append(Send(sender, MetaHave(node, row.meta_version, row.meta)))
-
-    def _learn_meta(self, have: MetaHave, sender: NodeId, now: float, out: list[Effect]) -> None:
-        row = self._roll.rows.get(have.node)
-        if row is None or have.version <= row.meta_version:
-            return
-        row.meta, row.meta_version = have.meta, have.version
-        if have.version > row.claim.meta_version:
-            self._roll.newer_version(row, have.version)
-        self._exchange.want(have.node, sender, now)
-        out.append(MetaLearned(have.node, have.version, have.meta))
-        if row.last_heard == NEVER:
-            self._prober.hello(have.node, now, out)

@@ -51,6 +51,7 @@ class Own:
         self.meta = Meta()
         self.leaving = False
         self.back_soon = False
+        self._said: Rumour | None = None
         self.epoch: Staged[Epoch] = Staged(NO_EPOCH, NO_EPOCH)
         self._counter = incarnation_stored
         self._version = meta_version_stored
@@ -84,11 +85,19 @@ class Own:
 
     def spoken(self, now: float) -> Rumour | None:
         """What we may say of ourselves at this instant; None until the first incarnation is on disk."""
-        said = self._staged.spoken(now)
-        if said is None:
+        may_say = self._staged.spoken(now)
+        if may_say is None:
             return None
-        status = Status.LEFT if self.leaving and not self.back_soon else Status.ALIVE
-        return Rumour(self.me, said[0], status, said[1], back_soon=self.back_soon)
+        incarnation, version = may_say
+        said = self._said
+        if said is None or said.incarnation is not incarnation or said.meta_version != version:
+            status = Status.LEFT if self.leaving and not self.back_soon else Status.ALIVE
+            said = self._said = Rumour(self.me, incarnation, status, version, back_soon=self.back_soon)
+        return said
+
+    def leave(self, *, back_soon: bool) -> None:
+        self.leaving, self.back_soon = True, back_soon
+        self._said = None
 
     def all_spoken(self, now: float) -> bool:
         """Whether the newest that there is to say of ourselves can be said at this instant."""

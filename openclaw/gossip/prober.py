@@ -6,6 +6,8 @@ lost is called for ever, ever more rarely, so that two halves of a mesh always f
 
 from __future__ import annotations
 
+from collections import deque
+
 from openclaw.config import Settings
 from openclaw.effects import Effect, Rng, Send
 from openclaw.gossip.detector import Detector, Probe, smoothed
@@ -14,6 +16,8 @@ from openclaw.gossip.roll import Roll
 from openclaw.gossip.voice import Voice
 from openclaw.ids import NOBODY, NodeId
 from openclaw.messages import Ack, Nack, PingRequest
+
+GREETED_EACH = 2  # strangers, with every probe
 
 
 class Prober:
@@ -27,6 +31,7 @@ class Prober:
         self._detector = Detector(settings, rng)
         self._next_probe = NEVER
         self._quiet_until = NEVER
+        self._strangers: deque[NodeId] = deque()
 
     @property
     def health(self) -> int:
@@ -47,20 +52,28 @@ class Prober:
 
     def hello(self, node: NodeId, now: float, out: list[Effect]) -> None:
         """A greeting: what matters is the answer's head, and nobody is accused for its lack."""
-        lost = self._roll.lost.get(node)
-        if lost is not None:
-            lost.pinged_at = now
+        self._roll.lost.called(node, now)
         self._voice.ping(node, self._detector.next_seq(), now, out)
+
+    def meet(self, node: NodeId, now: float, out: list[Effect]) -> None:
+        """Someone who lives, as others say. In a large mesh a few strangers are greeted with every probe."""
+        if self._roll.rows[node].last_heard != NEVER:
+            return
+        if not self._roll.crowded:
+            self.hello(node, now, out)
+        elif len(self._strangers) < self._roll.size:
+            self._strangers.append(node)
 
     def found(self, node: NodeId, now: float) -> None:
         """A hint that a lost member may be there again."""
-        lost = self._roll.lost.get(node)
-        if lost is not None:
-            lost.due = min(lost.due, max(now, lost.pinged_at + self._settings.repeat_note_s))
+        self._roll.lost.hint(node, now)
 
     def linked(self, node: NodeId, now: float, out: list[Effect]) -> None:
-        row = self._roll.rows.get(node)
-        if row is None or not row.live or row.last_heard == NEVER:
+        if node in self._roll.lost:
+            self._roll.lost.reached(node, now)
+        elif self._roll.is_live(node):
+            self.meet(node, now, out)
+        else:
             self.hello(node, now, out)
 
     def unlinked(self, node: NodeId, refused: bool, now: float, out: list[Effect]) -> None:
@@ -122,7 +135,7 @@ class Prober:
         waits = [
             self._detector.next_deadline(),
             None if verdict is None else max(verdict, self._quiet_until),
-            min((lost.due for lost in self._roll.lost.values()), default=None),
+            self._roll.lost.next_deadline(),
         ]
         return min([self._next_probe, *(at for at in waits if at is not None)])
 
@@ -148,6 +161,16 @@ class Prober:
             row = self._roll.rows[node]
             self._voice.ping(node, self._detector.open(node, row.rtt_s, now), now, out)
         self._next_probe = now + self._detector.interval_s()
+        self._greet(now, out)
+
+    def _greet(self, now: float, out: list[Effect]) -> None:
+        greeted = 0
+        while self._strangers and greeted < GREETED_EACH:
+            node = self._strangers.popleft()
+            row = self._roll.rows.get(node)
+            if row is not None and row.live and row.last_heard == NEVER:
+                self.hello(node, now, out)
+                greeted += 1
 
     def _askable(self, node: NodeId, now: float) -> bool:
         """Whom we only know from hearsay gets a moment to be introduced: we may lack its address yet."""
@@ -171,13 +194,8 @@ class Prober:
             self._roll.accuse(probe.target, now, out)
 
     def _call_lost(self, now: float, out: list[Effect]) -> None:
-        for node, lost in sorted(self._roll.lost.items()):
-            if lost.due <= now and not self._voice.may_speak(now):
-                lost.due = now + self._settings.coalesce_s  # a call that nobody hears is none
-            elif lost.due <= now:
-                self.hello(node, now, out)
-                lost.due = now + lost.pause_s * (0.75 + 0.5 * self._rng.random())
-                lost.pause_s = min(lost.pause_s * 2, self._roll.retry_s_max())
+        for node in self._roll.lost.due(now, may_speak=self._voice.may_speak(now)):
+            self.hello(node, now, out)
 
     def _sound(self, node: NodeId) -> bool:
         return node not in self._roll.suspects

@@ -8,12 +8,13 @@ that meet again do not bury each other's living, and nobody is down here who ans
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from openclaw.config import Settings
-from openclaw.effects import Effect
-from openclaw.gossip.member import Row, claim, join, live_nodes, view_hash, with_version
+from openclaw.effects import Effect, Rng
+from openclaw.gossip.lost import Lost
+from openclaw.gossip.member import Row, claim, join, mark, view_bytes, with_version
 from openclaw.gossip.rumours import Rumours
 from openclaw.gossip.suspicion import Suspicion
 from openclaw.ids import NodeId
@@ -21,55 +22,61 @@ from openclaw.messages import Rumour, Status
 from openclaw.notes import MemberChanged
 
 
-@dataclass(slots=True)
-class Lost:
-    """A member that we do not hear: asked again for ever, ever more rarely."""
-
-    due: float
-    pause_s: float
-    pinged_at: float = float("-inf")
-
-
 class Roll:
     """All members but ourselves. Every change of status becomes a note, a rumour and a reason to flush."""
 
-    def __init__(self, me: NodeId, settings: Settings) -> None:
+    def __init__(self, me: NodeId, settings: Settings, rng: Rng) -> None:
         self.me = me
         self._settings = settings
         self.roster: frozenset[NodeId] = frozenset()
         self.rows: dict[NodeId, Row] = {}
-        self.lost: dict[NodeId, Lost] = {}
+        self.lost = Lost(settings, rng)
         self.suspects: set[NodeId] = set()
         self.rumours = Rumours(settings)
         self.news = False  # something to pass on soon
         self.own_verdict = False  # something that others can only have from us
-        self._live: list[NodeId] | None = None
-        self._view: tuple[Rumour | None, bytes] | None = None
+        self._live: list[NodeId] = []
+        self._left: set[NodeId] = set()
+        self._marks = 0  # the sum over all claims
+        self._claims: tuple[Rumour, ...] | None = None
 
     # --- views -----------------------------------------------------------------------------------
 
     def live(self) -> list[NodeId]:
-        """Who is not down: alive or suspected, sorted, without us."""
-        if self._live is None:
-            self._live = live_nodes(self.rows.items())
+        """Who is not down: alive or suspected, sorted, without us. To be read only."""
         return self._live
+
+    def is_live(self, node: NodeId) -> bool:
+        row = self.rows.get(node)
+        return row is not None and row.live
 
     @property
     def size(self) -> int:
         """How many of us there are, with us."""
-        return len(self.live()) + 1
+        return len(self._live) + 1
 
-    def view(self, ourselves: Rumour | None) -> bytes:
-        if self._view is None or self._view[0] != ourselves:
-            claims = [row.claim for row in self.rows.values()]
-            self._view = (ourselves, view_hash(claims if ourselves is None else [*claims, ourselves]))
-        return self._view[1]
+    @property
+    def crowded(self) -> bool:
+        """Whether what all do with all others would be too much."""
+        return len(self.roster) >= self._settings.flood_nodes_max
+
+    def claims(self) -> tuple[Rumour, ...]:
+        """All that is held, sorted."""
+        if self._claims is None:
+            self._claims = tuple(row.claim for _, row in sorted(self.rows.items()))
+        return self._claims
+
+    def view(self, ourselves: Rumour) -> bytes:
+        """What equal views have in common."""
+        return view_bytes(self._marks + mark(ourselves))
 
     # --- what is heard ---------------------------------------------------------------------------
 
     def hear(self, rumour: Rumour, now: float, out: list[Effect], *, firsthand: bool = False) -> bool:
         """Take what is news. True when somebody doubts a member that we should now ask ourselves."""
         row = self.rows.get(rumour.node)
+        if row is not None and rumour == row.claim and rumour.status is not Status.SUSPECT:
+            return False  # what most rumours are: known
         if row is None:
             if rumour.node in self.roster:
                 self._admit(rumour, now, out, firsthand)
@@ -121,6 +128,8 @@ class Roll:
 
     def next_deadline(self) -> float | None:
         """When the first verdict is due."""
+        if not self.suspects:
+            return None
         witnesses = self._witnesses()
         waits = [self.rows[node].suspicion for node in self.suspects]
         return min((s.deadline(witnesses, self._settings) for s in waits if s is not None), default=None)
@@ -142,36 +151,34 @@ class Roll:
     def enrol(self, roster: Iterable[NodeId], now: float, out: list[Effect]) -> list[NodeId]:
         """The roster is now this. Returns who is gone from it."""
         self.roster = frozenset(roster) - {self.me}
-        gone = sorted((self.rows.keys() | self.lost.keys()) - self.roster)
+        gone = sorted((self.rows.keys() | set(self.lost.nodes())) - self.roster)
         for node in gone:
             row = self.rows.get(node)
             if row is not None and row.claim.status is not Status.LEFT:
                 out.append(MemberChanged(node, Status.LEFT, row.claim.incarnation))
             self.forget(node)
-        for node in sorted(self.roster - self.rows.keys() - self.lost.keys()):
-            self.lost[node] = Lost(now + self._settings.coalesce_s, self._settings.dead_probe_every_s)
+        for node in sorted(self.roster - self.rows.keys() - set(self.lost.nodes())):
+            self.lost.add(node, now + self._settings.coalesce_s)
         return gone
 
     def forget(self, node: NodeId) -> None:
-        self.rows.pop(node, None)
-        self.lost.pop(node, None)
+        row = self.rows.pop(node, None)
+        if row is not None:
+            self._hold(row, None)
+        self.lost.drop(node)
         self.suspects.discard(node)
         self.rumours.drop(node)
-        self._changed()
 
     def forget_left(self, now: float) -> None:
-        for node, row in list(self.rows.items()):
-            if row.claim.status is Status.LEFT and now - row.since >= self._settings.forget_left_s:
+        for node in sorted(self._left):
+            if now - self.rows[node].since >= self._settings.forget_left_s:
                 self.forget(node)
-
-    def retry_s_max(self) -> float:
-        """Many that are lost are each asked more rarely, so that the whole stays two pings a second."""
-        return max(self._settings.dead_probe_s_max, len(self.lost) * self._settings.probe_every_s)
 
     # --- how it changes --------------------------------------------------------------------------
 
     def _admit(self, rumour: Rumour, now: float, out: list[Effect], firsthand: bool) -> None:
         row = self.rows[rumour.node] = Row(rumour, now)
+        self._hold(row, rumour)
         if rumour.status is Status.SUSPECT:
             self._open(row, now).accusers.add(rumour.accuser)
         self._settle(row, now, out, own=firsthand)
@@ -179,7 +186,7 @@ class Roll:
     def _take(self, row: Row, rumour: Rumour, now: float, out: list[Effect], *, own: bool) -> None:
         held = row.claim
         same_start = held.incarnation.boot == rumour.incarnation.boot
-        row.claim = join(held, rumour)
+        self._hold(row, join(held, rumour))
         if not same_start:
             row.beat_told = 0
         if held.status is not rumour.status or not same_start:
@@ -195,10 +202,9 @@ class Roll:
         held = row.claim
         row.since = now
         if held.status is Status.DOWN:
-            pause_s = self._settings.dead_probe_every_s
-            self.lost[held.node] = Lost(now + pause_s, pause_s)
+            self.lost.add(held.node, now + self._settings.dead_probe_every_s)
         else:
-            self.lost.pop(held.node, None)
+            self.lost.drop(held.node)
         out.append(MemberChanged(held.node, held.status, held.incarnation, held.back_soon))
         self._spread(held, own=own)
 
@@ -238,7 +244,7 @@ class Roll:
         return True
 
     def newer_version(self, row: Row, version: int) -> None:
-        row.claim = with_version(row.claim, version)
+        self._hold(row, with_version(row.claim, version))
         self._spread(row.claim, own=False)
 
     def _open(self, row: Row, now: float) -> Suspicion:
@@ -250,15 +256,34 @@ class Roll:
         self.rumours.put(rumour)
         self.news = True
         self.own_verdict |= own
-        self._changed()
 
-    def _changed(self) -> None:
-        self._live = None
-        self._view = None
+    def _hold(self, row: Row, held: Rumour | None) -> None:
+        """From here on we hold `held` on this member, or nothing. All that follows from the claims changes here."""
+        node = row.claim.node
+        self._marks -= row.mark
+        if held is None:
+            self._place(node, live=False, left=False)
+        else:
+            row.claim, row.mark = held, mark(held)
+            self._marks += row.mark
+            self._place(node, live=row.live, left=held.status is Status.LEFT)
+        self._claims = None
+
+    def _place(self, node: NodeId, *, live: bool, left: bool) -> None:
+        at = bisect_left(self._live, node)
+        listed = at < len(self._live) and self._live[at] == node
+        if live and not listed:
+            self._live.insert(at, node)
+        elif listed and not live:
+            del self._live[at]
+        if left:
+            self._left.add(node)
+        else:
+            self._left.discard(node)
 
     def _witnesses(self) -> int:
         """Who else could accuse: everyone that is alive beyond doubt."""
-        return sum(1 for node in self.live() if node not in self.suspects)
+        return len(self._live) - len(self.suspects)
 
     def _accusers_max(self) -> int:
         return self._settings.indirect_probes

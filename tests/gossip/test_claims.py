@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
+import msgspec
 from gossip_world import SETTINGS, node
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +14,13 @@ from hypothesis import strategies as st
 from openclaw.effects import Effect, Store
 from openclaw.gossip.beats import Beats
 from openclaw.gossip.detector import Detector
-from openclaw.gossip.member import Row, claim, join, view_hash
+from openclaw.gossip.lost import Lost
+from openclaw.gossip.member import Row, claim, join, mark, view_bytes
 from openclaw.gossip.own import Own, Staged
+from openclaw.gossip.roll import Roll
 from openclaw.gossip.rumours import Rumours
 from openclaw.gossip.suspicion import Suspicion, timeout_s
+from openclaw.gossip.waits import Waits
 from openclaw.ids import NOBODY, Incarnation, NodeId
 from openclaw.messages import Beat, Rumour, Status
 from openclaw.notes import Cloned
@@ -57,10 +62,64 @@ def test_a_higher_incarnation_beats_any_status_of_a_lower_one() -> None:
 
 
 def test_views_differ_by_deaths_but_not_by_suspicion_or_by_who_left() -> None:
-    assert view_hash([said(5)]) == view_hash([said(5, Status.SUSPECT)])
-    assert view_hash([said(5)]) != view_hash([said(5, Status.DOWN)])
-    assert view_hash([said(5)]) != view_hash([said(5, version=1)])
-    assert view_hash([]) == view_hash([said(5, Status.LEFT)])
+    assert mark(said(5)) == mark(said(5, Status.SUSPECT))
+    assert len({mark(said(5)), mark(said(6)), mark(said(5, Status.DOWN)), mark(said(5, version=1))}) == 4
+    assert mark(said(5, Status.LEFT)) == 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), rumours), max_size=40))
+def test_a_view_is_what_is_held_however_it_came_to_be(heard: list[tuple[int, Rumour]]) -> None:
+    roll = Roll(node(0), SETTINGS, random.Random(1))
+    roll.enrol([node(n) for n in range(4)], 0.0, [])
+    for now, (subject, rumour) in enumerate(heard):
+        roll.hear(msgspec.structs.replace(rumour, node=node(subject)), float(now), [])
+    if heard:
+        roll.forget(node(heard[0][0]))
+    held = sorted((row.claim for row in roll.rows.values()), key=lambda r: r.node)
+    us = Rumour(node(0), Incarnation(1, "us"), Status.ALIVE)
+    assert roll.claims() == tuple(held)
+    assert roll.live() == [r.node for r in held if r.status in (Status.ALIVE, Status.SUSPECT)]
+    assert roll.view(us) == view_bytes(sum(map(mark, [*held, us])))
+
+
+waiting = st.lists(st.tuples(st.sampled_from("abcd"), st.none() | st.integers(0, 9)), max_size=200)
+
+
+@given(waiting)
+def test_the_next_deadline_is_the_least_of_those_that_were_set_last(
+    moves: list[tuple[str, int | None]],
+) -> None:
+    waits, model = Waits(), {}
+    for name, at in moves:
+        if at is None:
+            waits.drop(NodeId(name))
+            model.pop(name, None)
+        else:
+            waits.set(NodeId(name), at)
+            model[name] = at
+        assert waits.next() == min(model.values(), default=None)
+        assert waits.due(5) == sorted(n for n, due in model.items() if due <= 5)
+
+
+def test_in_a_large_mesh_the_lost_are_called_a_few_at_a_time_and_each_in_its_turn() -> None:
+    lost = Lost(SETTINGS, random.Random(1))
+    for number in range(60):
+        lost.add(node(number), 1.0)
+    called, now = [], 1.0
+    while (due := lost.next_deadline()) is not None and due < 2.0:
+        now = due
+        for name in lost.due(now, may_speak=True):
+            lost.called(name, now)
+            called.append((now, name))
+    assert sorted(name for _, name in called) == [node(n) for n in range(60)]
+    assert max(Counter(at for at, _ in called).values()) <= SETTINGS.flood_nodes_max
+
+
+def test_in_a_small_mesh_all_the_lost_are_called_at_once() -> None:
+    lost = Lost(SETTINGS, random.Random(1))
+    for number in range(SETTINGS.flood_nodes_max):
+        lost.add(node(number), 1.0)
+    assert len(lost.due(1.0, may_speak=True)) == SETTINGS.flood_nodes_max
 
 
 def test_suspicion_falls_with_accusers_and_is_shortest_where_nobody_else_could_accuse() -> None:
@@ -104,6 +163,16 @@ def test_the_rumour_queue_is_bounded_and_a_message_carries_a_bounded_number() ->
         queue.put(replace_node(said(1), node(number)))
     assert len(queue) == 20
     assert len(queue.pick(members=10)) == SETTINGS.rumours_per_message_max
+
+
+def test_least_sent_comes_first_and_the_most_sent_makes_room() -> None:
+    queue = Rumours(replace(SETTINGS, rumours_queued_max=2, rumours_per_message_max=1))
+    first, second, third = (replace_node(said(1), node(n)) for n in range(3))
+    queue.put(first)
+    assert queue.pick(members=10) == (first,)
+    queue.put(second)
+    queue.put(third)
+    assert {queue.pick(members=10)[0] for _ in range(4)} == {second, third}
 
 
 def replace_node(rumour: Rumour, name: NodeId) -> Rumour:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from gossip_world import SETTINGS, World, node, nothing, roster
@@ -24,7 +25,7 @@ from openclaw.effects import (
 )
 from openclaw.gossip.membership import Membership
 from openclaw.ids import Epoch, Incarnation, NodeId
-from openclaw.messages import Ack, Gossip, Head, MetaWant, Ping, PingRequest, Rumour, Status
+from openclaw.messages import Ack, Digest, Gossip, Head, MetaWant, Ping, PingRequest, Rumour, Status
 from openclaw.notes import (
     Cloned,
     CountsChanged,
@@ -434,6 +435,23 @@ def test_what_rumours_missed_is_found_by_comparing_views() -> None:
         lambda: all(world.hosts[n].machine.members()[A].incarnation == news.incarnation for n in (B, C))
     )
     assert world.hosts[C].machine.members()[A].incarnation == news.incarnation
+
+
+def test_a_large_mesh_that_starts_meets_without_the_square_of_its_views() -> None:
+    world = World(60)
+    world.run(3.0)
+    assert world.converged()
+    sent = Counter(type(send.message) for _, _, send in world.sent_log)
+    assert sent[Digest] <= 60 * 3 * SETTINGS.rumour_fanout
+    assert sent[Ping] <= 60 * 8 * SETTINGS.rumour_fanout
+
+
+def test_strangers_in_a_large_mesh_are_all_greeted_in_time() -> None:
+    world = World(40)
+    world.run(15.0)
+    for name, host in world.hosts.items():
+        heard = {other for other, view in host.machine.members().items() if view.last_heard is not None}
+        assert heard == world.hosts.keys() - {name}
 
 
 def test_an_idle_node_sends_four_small_messages_a_second() -> None:
