@@ -7,13 +7,11 @@ with little else.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from sims.faults import Crash, Cut, Happening, Pause, Stop, Work
+from sims.faults import Happening, Work
+from sims.kinds import KINDS, Drawing
 from sims.network import Weather
-
-SETTLE_S = 3.0  # before the first fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,66 +34,10 @@ class Knobs:
         )
 
 
-class Drawing:
-    """One fault at a time: where, when and how long."""
-
-    def __init__(self, rng: random.Random, hosts: list[str], peace_s: float, knobs: Knobs) -> None:
-        self.rng, self.hosts, self.peace_s, self.knobs = rng, hosts, peace_s, knobs
-
-    def at(self) -> float:
-        return self.rng.uniform(min(SETTLE_S, self.peace_s / 2), self.peace_s)
-
-    def host(self) -> str:
-        return self.rng.choice(self.hosts)
-
-    def for_s(self, at: float) -> float:
-        """How long, but over before peace."""
-        return min(self.peace_s - at, self.rng.expovariate(1 / self.knobs.fault_s_mean))
-
-    def some(self) -> tuple[str, ...]:
-        return tuple(sorted(self.rng.sample(self.hosts, self.rng.randint(1, max(1, len(self.hosts) // 2)))))
-
-
-def _crash(draw: Drawing) -> Happening:
-    at = draw.at()
-    return Crash(at, draw.host(), draw.rng.randrange(40), machine=False, down_s=draw.for_s(at))
-
-
-def _machine(draw: Drawing) -> Happening:
-    at = draw.at()
-    return Crash(at, draw.host(), 0, machine=True, down_s=draw.for_s(at))
-
-
-def _stop(draw: Drawing) -> Happening:
-    at = draw.at()
-    return Stop(at, draw.host(), keep=draw.rng.random() < 0.5, down_s=draw.for_s(at) + 1.0)
-
-
-def _pause(draw: Drawing) -> Happening:
-    at = draw.at()
-    return Pause(at, draw.host(), draw.for_s(at))
-
-
-def _cut(draw: Drawing) -> Happening:
-    at, sources = draw.at(), draw.some()
-    others = tuple(name for name in draw.hosts if name not in sources)
-    return Cut(at, sources, others, one_way=draw.rng.random() < draw.knobs.one_way, for_s=draw.for_s(at))
-
-
-KINDS: dict[str, Callable[[Drawing], Happening]] = {
-    "crash": _crash,
-    "machine": _machine,
-    "stop": _stop,
-    "pause": _pause,
-    "cut": _cut,
-}
-
-
 def knobs(rng: random.Random) -> Knobs:
-    share = rng.choice([0.2, 0.5, 1.0])
-    kinds = {kind: rng.choice([1.0, 1.0, 4.0]) for kind in KINDS if rng.random() < share}
+    share = rng.choice([0.1, 0.3, 0.6, 1.0])
     return Knobs(
-        kinds=kinds,
+        kinds={kind: rng.choice([1.0, 1.0, 4.0]) for kind in KINDS if rng.random() < share},
         faults_per_s=rng.choice([0.05, 0.3, 0.3, 1.0]),
         fault_s_mean=rng.choice([0.5, 4.0, 4.0, 15.0]),
         work_per_s=rng.choice([0.1, 0.4, 0.4, 1.5]),
@@ -105,9 +47,14 @@ def knobs(rng: random.Random) -> Knobs:
 
 
 def weather(rng: random.Random) -> Weather:
+    latencies = ((0.0002, 0.001), (0.001, 0.02), (0.005, 0.05))
     return Weather(
-        latency_s=rng.choice([(0.0002, 0.001), (0.001, 0.02), (0.005, 0.05)]),
-        loss=rng.choice([0.0, 0.0, 0.02]),
+        mode=rng.choice(["tcp", "tcp", "hostile"]),
+        latency=rng.choice(["lan", "tailnet", "mixed"]),
+        latency_s=rng.choice([None, rng.choice(latencies)]),
+        loss=rng.choice([0.0, 0.0, 0.005, 0.02]),
+        bandwidth_bytes_s=rng.choice([0.0, 0.0, 100_000.0]),
+        queue_max=rng.choice([1000, 1000, 50]),
     )
 
 
@@ -121,31 +68,23 @@ def happenings(
     rng: random.Random, hosts: list[str], peace_s: float, busy_s: float, knobs: Knobs
 ) -> tuple[Happening, ...]:
     """Faults of the kinds that are on, and work beside them for `busy_s` at most, in the order of their times."""
-    drawing = Drawing(rng, hosts, peace_s, knobs)
-    faults = [_fault(drawing) for _ in range(round(peace_s * knobs.faults_per_s)) if knobs.kinds]
+    drawing = Drawing(rng, hosts, peace_s, knobs.fault_s_mean, knobs.one_way)
+    faults = [drawing.fault(knobs.kinds) for _ in range(round(peace_s * knobs.faults_per_s)) if knobs.kinds]
     work = []
     for _ in range(max(1, round(peace_s * knobs.work_per_s))):
-        work.append(_work(drawing))
+        work.append(_work(rng, rng.choice(hosts), peace_s, knobs.task_s_mean))
         busy_s -= sum(work[-1].runs_s) * (1 + work[-1].retries)
         if busy_s < 0:
             break
     return tuple(sorted([*faults, *work], key=lambda happening: (happening.at, repr(happening))))
 
 
-def _fault(draw: Drawing) -> Happening:
-    kinds = draw.knobs.kinds
-    (kind,) = draw.rng.choices(list(kinds), list(kinds.values()))
-    return KINDS[kind](draw)
-
-
-def _work(draw: Drawing) -> Work:
-    rng = draw.rng
+def _work(rng: random.Random, host: str, peace_s: float, task_s_mean: float) -> Work:
+    count = rng.choice([1, 1, 3, 10])
     return Work(
-        at=rng.uniform(0.5, draw.peace_s),
-        host=draw.host(),
-        runs_s=tuple(
-            round(rng.expovariate(1 / draw.knobs.task_s_mean), 4) for _ in range(rng.choice([1, 1, 3, 10]))
-        ),
+        at=rng.uniform(0.5, peace_s),
+        host=host,
+        runs_s=tuple(round(rng.expovariate(1 / task_s_mean), 4) for _ in range(count)),
         once=rng.random() < 0.25,
         retries=rng.choice([0, 0, 2]),
         code=rng.choice([0, 0, 0, 3]),
