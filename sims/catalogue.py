@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from sims.plan import variants
 from sims.scenario import run
 from sims.single import shown
 from sims.tomlfile import BUGS, SCENARIOS, load
@@ -37,10 +38,13 @@ def _listed(path: Path) -> int:
 
 def _run(path: Path) -> int:
     began = time.perf_counter()
-    verdict = run(load(path))
-    word = "held" if not verdict.exit_code else f"FAILED: {', '.join(verdict.failed)}"
+    verdicts = [run(plan) for plan in variants(load(path))]
     took_s = time.perf_counter() - began
-    print(f"{path.parent.name}/{path.stem}: {word} ({verdict.at:g} s in {took_s:.1f} s)", flush=True)
-    if verdict.exit_code:
-        print("\n".join(shown(verdict, took_s, f"python -m sims run {path}")))
-    return verdict.exit_code
+    bad = [verdict for verdict in verdicts if verdict.exit_code]
+    word = f"FAILED: {', '.join(bad[0].failed)}" if bad else "held"
+    simulated_s = sum(verdict.at for verdict in verdicts)
+    print(f"{path.parent.name}/{path.stem}: {word} ({simulated_s:g} s in {took_s:.1f} s)", flush=True)
+    if bad:
+        print(f"  {bad[0].plan.about}")
+        print("\n".join(shown(bad[0], took_s, f"python -m sims run {path}")))
+    return min((verdict.exit_code for verdict in bad), default=0)

@@ -37,6 +37,14 @@ class Expect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     slack_s: float = 0.0
 
 
+class Vary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One number of one happening (counted from 0), and all the values that it takes: a run for each."""
+
+    happening: int
+    field: str
+    values: tuple[float, ...]
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`peace_s`: from there on the world heals what is still broken, and liveness must follow until `seconds`.
 
@@ -56,12 +64,34 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     expect: tuple[Expect, ...] = ()
     at_most: dict[str, float] = {}
     at_least: dict[str, float] = {}
+    vary: Vary | None = None
     happenings: tuple[Happening, ...] = ()
 
 
 def names(nodes: int) -> list[str]:
     """What the hosts of a plan are called."""
     return [f"n{number}" for number in range(nodes)]
+
+
+def variants(plan: Plan) -> list[Plan]:
+    """The plan with each value of what it varies, or itself."""
+    if plan.vary is None:
+        return [plan]
+    index, field = plan.vary.happening, plan.vary.field
+    fields = msgspec.to_builtins(plan.happenings[index])
+    return [
+        msgspec.structs.replace(
+            plan,
+            vary=None,
+            about=f"{plan.about} ({field} {value:g})",
+            happenings=(
+                *plan.happenings[:index],
+                msgspec.convert({**fields, field: value}, Happening),
+                *plan.happenings[index + 1 :],
+            ),
+        )
+        for value in plan.vary.values
+    ]
 
 
 def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> Plan:

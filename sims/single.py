@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from sims.plan import Plan, draw
+from sims.plan import Plan, draw, variants
 from sims.scenario import Verdict, run
 from sims.tomlfile import dumps, load
 
@@ -28,7 +28,7 @@ def add_size(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     if options.file is not None:
-        plans = [load(options.file)]
+        plans = variants(load(options.file))
     else:
         seeds = range(options.seed, options.seed + options.count)
         plans = [draw(seed, options.nodes, options.seconds) for seed in seeds]
