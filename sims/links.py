@@ -130,7 +130,9 @@ class Pipe:
             return False
         now = network.world.now
         at = self._leaves(message, now) + link.path.draw(self.source.chance())
-        if network.lossy:
+        if (
+            network.lossy and self.due - now < RTO_S
+        ):  # else it waits behind what is sent again, and goes with it
             at += self._stall_s(now)
         if not link.up:
             at = max(at, link.up_at)
