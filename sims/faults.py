@@ -7,6 +7,7 @@ What lasts (`for_s`) ends by itself, or when the world is calmed; an empty list 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -50,8 +51,7 @@ class Crash(Timed, frozen=True):
     def apply(self, world: World) -> None:
         host = world.host(self.host)
         if self.machine and not self.effects:
-            host.crash(machine=True)
-            world.after(self.down_s, host.start)
+            _crash(world, host, True, self.down_s)
         elif host.running:
             host.crash_after(self.effects, self.down_s, self.machine)
 
@@ -128,11 +128,8 @@ class Churn(Timed, frozen=True):
         hosts = world.named(self.hosts)
         for number in range(int(self.for_s / self.every_s)):
             host = rng.choice(hosts)
-            world.trouble(number * self.every_s, lambda host=host: self._end(world, host))  # type: ignore[misc]
-
-    def _end(self, world: World, host: Host) -> None:
-        host.crash(self.machine)
-        world.after(self.down_s, host.start)
+            crash = partial(_crash, world, host, self.machine, self.down_s)
+            world.trouble(number * self.every_s, crash)
 
 
 class MassRestart(Timed, frozen=True):
@@ -146,14 +143,14 @@ class MassRestart(Timed, frozen=True):
 
     def apply(self, world: World) -> None:
         for number, host in enumerate(world.named(self.hosts)):
-            world.trouble(number * self.every_s, lambda host=host: self._restart(world, host))  # type: ignore[misc]
+            crash = partial(_crash, world, host, self.machine, self.down_s)
+            stop = partial(_stop, world, host, True, self.down_s)
+            world.trouble(number * self.every_s, stop if self.clean else crash)
 
-    def _restart(self, world: World, host: Host) -> None:
-        if self.clean:
-            _stop(world, host, True, self.down_s)
-        else:
-            host.crash(self.machine)
-            world.after(self.down_s, host.start)
+
+def _crash(world: World, host: Host, machine: bool, down_s: float) -> None:
+    host.crash(machine)
+    world.after(down_s, host.start)
 
 
 def _stop(world: World, host: Host, keep: bool, down_s: float) -> None:
@@ -197,8 +194,8 @@ class FlipFlop(Timed, frozen=True):
         span_s = min(self.period_s, left_s)
 
         def turn() -> None:
-            for way in ways:
-                world.network.mend(*way)
+            for a, b in ways:
+                world.network.mend(a, b)
             if left_s > span_s and not world.calmed:
                 self._cut(world, [(b, a) for a, b in ways], left_s - span_s)
 
