@@ -12,9 +12,35 @@ from sims.properties.attempts import (
     TokensStartOnce,
 )
 from sims.properties.base import Property, Violated
-from sims.properties.bounds import SlotsAreKept
-from sims.properties.election import NeverAnOlderLeader, StoredBeforeSaid
-from sims.properties.liveness import AllSeeAll, EveryTaskEnds, OneLeader
+from sims.properties.bounds import MessagesAreBounded, SlotsAreKept
+from sims.properties.counted import Counted
+from sims.properties.election import (
+    CandidatesAskAround,
+    ElectionsHaveReasons,
+    EpochsAreStored,
+    LeadersSpeak,
+    NeverAnOlderLeader,
+    TermsRiseByOne,
+    TurnsArePlanned,
+)
+from sims.properties.liveness import (
+    AllSeeAll,
+    EveryTaskEnds,
+    NobodyWaitsForEver,
+    NothingIsLeftBehind,
+    OneLeader,
+    UpIsNotDown,
+)
+from sims.properties.membership import (
+    AccusationsAreAnswered,
+    BeatsAreBounded,
+    ClaimsOnlyRise,
+    QuestionsAreAnswered,
+    SettledWhenTold,
+    VerdictsAreEarned,
+    VouchedFirst,
+    WakingIsAnnounced,
+)
 from sims.properties.placing import DemandIsTrue, GrantsAreTheLeaders, GrantsAreUsedOnce
 from sims.properties.tasks import (
     AcceptedIsDurable,
@@ -28,6 +54,7 @@ from sims.properties.tasks import (
     RetriesAreCounted,
     TokensAreNew,
 )
+from sims.properties.trust import MembersOnly, WorkerHasTheLastWord
 from sims.properties.views import Views
 
 __all__ = ["EveryTaskEnds", "OneLeader", "Property", "Violated", "all_properties"]
@@ -52,18 +79,38 @@ def all_properties() -> tuple[Property, ...]:
         OnlyWhatWasAssigned(views),
         StartedIsStored(),
         NotStartedIsKept(),
-        OutcomesAreKept(),
+        OutcomesAreKept(views),
         FirstComeFirstServed(views),
         KilledWhenTold(views),
         NobodyEndsWhatCounts(),
         GrantsAreTheLeaders(views),
         GrantsAreUsedOnce(views),
         DemandIsTrue(views),
-        StoredBeforeSaid(),
+        EpochsAreStored(),
         NeverAnOlderLeader(),
+        TermsRiseByOne(),
+        ElectionsHaveReasons(views),
+        CandidatesAskAround(views),
+        LeadersSpeak(views),
+        TurnsArePlanned(views),
+        VouchedFirst(),
+        AccusationsAreAnswered(views),
+        ClaimsOnlyRise(views),
+        VerdictsAreEarned(views),
+        QuestionsAreAnswered(views),
+        WakingIsAnnounced(views),
+        BeatsAreBounded(),
+        SettledWhenTold(views),
+        UpIsNotDown(views),
+        WorkerHasTheLastWord(views),
+        MembersOnly(views),
         SlotsAreKept(),
+        MessagesAreBounded(),
+        NobodyWaitsForEver(views),
         EveryTaskEnds(),
         OneLeader(),
         AllSeeAll(),
+        NothingIsLeftBehind(),
+        Counted(),
         views,
     )

@@ -20,7 +20,7 @@ from openclaw.effects import (
     Store,
 )
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token, owner_of
-from openclaw.messages import Assign, End, Have, Holding, Returned
+from openclaw.messages import Assign, End, Have, Holding, OutcomesStored, Returned
 from openclaw.notes import LoadChanged, Note
 from openclaw.records import Attempt, EpochRow, State, Table
 from sims.properties.base import Property
@@ -179,34 +179,52 @@ class NotStartedIsKept(Property):
         self._begun[key] = start.token
 
 
-class OutcomesAreKept(Property):
+class OutcomesAreKept(Inside):
     name = "outcomes are kept"
     sentence = (
-        "A worker lets an outcome and its outputs go only when its owner has all of it or wants it no more."
+        "A worker lets an outcome and its outputs go only when its owner said that it has all of it, or wants it no "
+        "more; and an owner says so only when that is on its disk."
     )
 
-    def committing(self, host: Host, stores: Sequence[Store]) -> None:
-        for store in stores:
-            if store.table is not Table.ATTEMPTS or store.value is not None:
-                continue
-            kept = host.disk.attempt(TaskId(store.key))
-            if kept is not None and kept.exit is not None and self._wanted(host, kept):
-                self.fail(f"{host.name} drops {kept.task}, which its owner still waits for")
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._acknowledged: set[Key] = set()
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(message=OutcomesStored(items=items)):
+                    self._acknowledged.update(items)
+                case Store(table=Table.ATTEMPTS, key=key, value=None):
+                    kept = host.disk.attempt(TaskId(key))
+                    told = kept is None or (kept.task, kept.token) in self._acknowledged
+                    if kept is not None and kept.exit is not None and not told and not _revoked(event, kept):
+                        self.fail(f"{host.name} drops {kept.task}, which nobody acknowledged")
+                case _:
+                    pass
 
     def performed(self, host: Host, effect: Effect) -> None:
-        if isinstance(effect, Forget) and self._outputs_wanted(host, effect.task, effect.token):
-            self.fail(f"{host.name} forgets the outputs of {effect.task}, which its owner has not fetched")
+        match effect:
+            case Send(message=OutcomesStored(items=items)):
+                for task, token in items:
+                    row = host.disk.progress(task)
+                    if row is None or row.token != token or row.story[-1].reason.startswith("adopted"):
+                        continue
+                    if row.state in (State.PLACED, State.RUNNING, State.CANCELLING):
+                        self.fail(f"{host.name} acknowledges the end of {task}, and has it as {row.state}")
+                    if row.state.final and not row.fetched:
+                        self.fail(f"{host.name} acknowledges {task}, and its outputs are not here")
+            case Forget(task=task, token=token):
+                row = host.world.owner_host(task).disk.progress(task)
+                mine = row is not None and (row.token, row.worker) == (token, host.id)
+                if mine and row is not None and row.state.final and not row.fetched:
+                    self.fail(f"{host.name} forgets the outputs of {task}, which its owner has not fetched")
+            case _:
+                pass
 
-    def _wanted(self, host: Host, kept: Attempt) -> bool:
-        row = host.world.owner_host(kept.task).disk.progress(kept.task)
-        waits = row is not None and row.state in (State.PLACED, State.RUNNING, State.CANCELLING)
-        return waits and row is not None and row.token == kept.token
 
-    def _outputs_wanted(self, host: Host, task: TaskId, token: Token) -> bool:
-        row = host.world.owner_host(task).disk.progress(task)
-        if row is None or row.token != token or row.worker != host.id:
-            return False
-        return row.state.final and not row.fetched
+def _revoked(event: Event | Note, kept: Attempt) -> bool:
+    return isinstance(event, RosterChanged) and not enrolled(event.members, kept.owner)
 
 
 class FirstComeFirstServed(Inside):

@@ -60,5 +60,9 @@ class Property:
         """What is not so, long after the last fault."""
         return []
 
+    def shown(self, world: World) -> dict[str, float]:  # noqa: ARG002
+        """What was counted on the way, for people: never a verdict."""
+        return {}
+
     def fail(self, detail: str) -> None:
         raise Violated(self.name, f"{self.sentence} But: {detail}")

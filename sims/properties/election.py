@@ -1,58 +1,79 @@
-"""What the election promises: epochs are stored before they are said, never fall, and one leader is left."""
+"""What the election promises: epochs are real and stored before they are said, and there is a reason for each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Send, Store
+from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Store
 from openclaw.ids import NO_EPOCH, Epoch, NodeId
-from openclaw.messages import Ack, Coordinator, Gossip, Head, Ping, PingRequest
-from openclaw.notes import LeaderChanged
-from openclaw.records import EpochRow, Number
+from openclaw.messages import (
+    Ack,
+    Coordinator,
+    Elect,
+    ElectAnswer,
+    Gossip,
+    Higher,
+    Offer,
+    Ping,
+    PingRequest,
+    Status,
+)
+from openclaw.notes import LeaderChanged, MemberChanged
+from openclaw.records import EpochRow, Tier
 from sims.properties.base import Property
+from sims.properties.views import LIVE, View, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
 
+TERMS_SKIPPED_MAX = 8  # an offer may pass over terms in which nobody else comes first
+_HAIR = 1e-6
 
-class StoredBeforeSaid(Property):
-    name = "stored before said"
-    sentence = "An epoch or incarnation that anyone hears of is on its origin's disk, and neither ever falls."
+
+def named(effect: Effect) -> Iterator[Epoch]:
+    """Every epoch that a message names."""
+    match effect:
+        case Send(message=Coordinator(epoch) | Higher(epoch)):
+            yield epoch
+        case Send(message=ElectAnswer(stored=stored, leader=leader)):
+            yield stored
+            yield leader
+        case Send(message=Ping(head=head) | Ack(head=head) | PingRequest(head=head) | Gossip(head=head)):
+            yield head.epoch
+        case _:
+            return
+
+
+class EpochsAreStored(Property):
+    name = "stored epochs"
+    sentence = (
+        "An epoch that anyone names was on its leader's disk first, is on its sender's, and none ever falls."
+    )
 
     def __init__(self) -> None:
-        self._boots: dict[tuple[NodeId, int], str] = {}
+        self._born: set[Epoch] = {NO_EPOCH}
 
     def committing(self, host: Host, stores: Sequence[Store]) -> None:
+        highest = host.disk.epoch
         for store in stores:
-            match store.value:
-                case EpochRow(epoch) if epoch <= host.disk.epoch:
-                    self.fail(f"{host.name} stores {epoch} over {host.disk.epoch}")
-                case Number(value) if value <= host.disk.number(store.key):
-                    self.fail(f"{host.name} stores {store.key} {value} over {host.disk.number(store.key)}")
+            if isinstance(store.value, EpochRow):
+                epoch = store.value.epoch
+                if epoch <= highest:
+                    self.fail(f"{host.name} stores {epoch} over {highest}")
+                if epoch.node == host.id:
+                    self._born.add(epoch)
+                elif epoch not in self._born:
+                    self.fail(f"{host.name} stores {epoch}, which its leader has not stored")
+                highest = epoch
 
     def performed(self, host: Host, effect: Effect) -> None:
-        if not isinstance(effect, Send):
-            return
-        match effect.message:
-            case Coordinator(epoch):
-                self._said(host, epoch)
-            case Ping(head=head) | Ack(head=head) | PingRequest(head=head) | Gossip(head=head):
-                self._said(host, head.epoch)
-                self._vouched(host, head)
-            case _:
-                pass
-
-    def _said(self, host: Host, epoch: Epoch) -> None:
-        if epoch > host.disk.epoch:
-            self.fail(f"{host.name} names {epoch}, and has only {host.disk.epoch} on disk")
-
-    def _vouched(self, host: Host, head: Head) -> None:
-        counter, boot = head.incarnation
-        if counter > host.disk.number("incarnation"):
-            self.fail(f"{host.name} says {head.incarnation}, and has not stored it")
-        if self._boots.setdefault((host.id, counter), boot) != boot:
-            self.fail(f"{host.name} uses incarnation {counter} in two of its starts")
+        for epoch in named(effect):
+            if epoch > host.disk.epoch:
+                self.fail(f"{host.name} names {epoch}, and has only {host.disk.epoch} on disk")
+            if epoch not in self._born:
+                self.fail(f"{host.name} names {epoch}, which its leader has not stored")
 
 
 class NeverAnOlderLeader(Property):
@@ -60,11 +81,315 @@ class NeverAnOlderLeader(Property):
     sentence = "The epochs that a node follows never fall, across its restarts."
 
     def __init__(self) -> None:
-        self._highest: dict[NodeId, Epoch] = {}
+        self._highest: dict[str, Epoch] = {}
 
     def performed(self, host: Host, effect: Effect) -> None:
         if isinstance(effect, LeaderChanged) and effect.epoch is not None:
-            highest = self._highest.get(host.id, NO_EPOCH)
+            highest = self._highest.get(host.name, NO_EPOCH)
             if effect.epoch < highest:
                 self.fail(f"{host.name} follows {effect.epoch} after {highest}")
-            self._highest[host.id] = effect.epoch
+            self._highest[host.name] = effect.epoch
+
+
+class TermsRiseByOne(Property):
+    name = "terms"
+    sentence = (
+        "A term is the next after the highest that was stored or offered: a candidacy raises nobody's term."
+    )
+
+    def __init__(self) -> None:
+        self._highest = 0
+
+    def committing(self, host: Host, stores: Sequence[Store]) -> None:
+        for store in stores:
+            if isinstance(store.value, EpochRow) and store.value.epoch.node == host.id:
+                self._raised(host, store.value.epoch.term, 1)
+
+    def performed(self, host: Host, effect: Effect) -> None:
+        match effect:
+            case Send(message=Elect(term)) if term > self._highest + 1:
+                self.fail(f"{host.name} stands for {term}; the highest so far is {self._highest}")
+            case Send(message=Offer(term=term)):
+                self._raised(host, term, TERMS_SKIPPED_MAX)
+            case _:
+                pass
+
+    def _raised(self, host: Host, term: int, by_max: int) -> None:
+        if term > self._highest + by_max:
+            self.fail(f"{host.name} goes to term {term}; the highest so far is {self._highest}")
+        self._highest = max(self._highest, term)
+
+
+class ElectionsHaveReasons(Property):
+    name = "reasons"
+    sentence = (
+        "A node lets its leader go only when it is down, left, restarted or gave up, or the node slept; it takes the "
+        "lead only when it follows nobody, is offered the turn by its leader, or leads and hears of a higher term."
+    )
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._doubts: dict[Host, float] = {}  # when the leader itself last said that it does not lead
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        view = self._views.of(host)
+        if isinstance(event, Started):
+            self._doubts.pop(host, None)
+            return
+        leader = view.leader
+        if leader is not None and _disowned(event, leader):
+            self._doubts[host] = clock(host)
+        gone: set[NodeId] = set()
+        for effect in effects:
+            match effect:
+                case MemberChanged(node=node, status=status, incarnation=incarnation):
+                    known = view.members.get(node)
+                    if status not in LIVE or (known and known.incarnation.boot != incarnation.boot):
+                        gone.add(node)
+                case LeaderChanged(epoch=None):
+                    self._lost(host, leader, gone)
+                    leader = None
+                case LeaderChanged(epoch=Epoch() as epoch):
+                    self._won(host, view, event, leader, epoch, gone)
+                    leader = epoch
+                case _:
+                    pass
+
+    def _lost(self, host: Host, leader: Epoch | None, gone: set[NodeId]) -> None:
+        if leader is None:
+            self.fail(f"{host.name} loses a leader that it does not have")
+            return
+        settings = host.world.settings
+        slept = leader.node == host.id and self._views.gap_s(host) > settings.resume_gap_s_min
+        doubted = clock(host) - self._doubts.get(
+            host, float("-inf")
+        ) <= 2 * settings.patience_s + self._late_s(host)
+        if leader.node not in gone and not slept and not doubted:
+            self.fail(f"{host.name} lets {leader} go, which lives and leads")
+
+    def _late_s(self, host: Host) -> float:
+        return 1.0 + self._views.gap_s(host)
+
+    def _won(
+        self, host: Host, view: View, event: Event, leader: Epoch | None, epoch: Epoch, gone: set[NodeId]
+    ) -> None:
+        if epoch.node != host.id:
+            known = view.members.get(epoch.node)
+            if epoch.node in gone and known is None:
+                self.fail(f"{host.name} follows {epoch}, which is gone")
+            return
+        match event:
+            case Received(message=Offer(term=term), sender=sender):
+                if term != epoch.term or (leader is not None and leader.node != sender):
+                    self.fail(
+                        f"{host.name} takes {epoch} by an offer of {term} by {sender}; it follows {leader}"
+                    )
+            case Received(message=Higher()) if leader is not None and leader.node == host.id:
+                pass
+            case _ if leader is not None:
+                self.fail(f"{host.name} takes {epoch} while it follows {leader}")
+            case _:
+                pass
+        if not view.settled and epoch.node == host.id:
+            self.fail(f"{host.name} leads under {epoch} before it is settled")
+        if view.stopping:
+            self.fail(f"{host.name} takes the lead under {epoch} as it stops")
+        quiet_s = host.world.settings.resume_quiet_s
+        if leader is None and view.live and clock(host) < view.woke_at + quiet_s - _HAIR:
+            self.fail(f"{host.name} slept until just now, and leads under {epoch}")
+
+
+def _disowned(event: Event, leader: Epoch) -> bool:
+    match event:
+        case Received(message=Higher(), sender=sender):
+            return sender == leader.node
+        case Received(
+            message=Ping(head=head) | Ack(head=head) | PingRequest(head=head) | Gossip(head=head),
+            sender=sender,
+        ):
+            return sender == leader.node and head.epoch != leader
+        case _:
+            return False
+
+
+class CandidatesAskAround(Property):
+    name = "elected"
+    sentence = (
+        "Who is elected has asked everyone that ranks above it, or the next in line as a witness, and nobody "
+        "answered that it stands itself, hears a live leader, or has stored as high a term."
+    )
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._asked: dict[tuple[Host, int, int], dict[NodeId, float]] = {}
+        self._live: dict[tuple[Host, int, int], set[NodeId]] = {}
+        self._against: dict[tuple[Host, int, int], tuple[NodeId, ElectAnswer, float]] = {}
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        view, now = self._views.of(host), clock(host)
+        match event:
+            case Received(message=ElectAnswer() as answer, sender=sender):
+                key = (host, host.starts, answer.term)
+                if sender in self._asked.get(key, {}) and self._objects(host, view, answer):
+                    self._against[key] = (sender, answer, now)
+            case Received(message=Elect(term), sender=sender):
+                self._answered(host, view, term, sender, effects)
+            case _:
+                pass
+        for effect in effects:
+            match effect:
+                case Send(to=to, message=Elect(term)):
+                    key = (host, host.starts, term)
+                    self._live.setdefault(key, set(view.live))
+                    self._asked.setdefault(key, {})[to] = now
+                case LeaderChanged(epoch=Epoch() as epoch, reason="elected") if epoch.node == host.id:
+                    self._elected(host, view, epoch.term, now)
+                case _:
+                    pass
+
+    def _objects(self, host: Host, view: View, answer: ElectAnswer) -> bool:
+        leader = answer.leader
+        known = view.members.get(leader.node)
+        hears = leader >= host.disk.epoch and known is not None and known.status in LIVE
+        return answer.standing or answer.stored.term >= answer.term or (leader != NO_EPOCH and hears)
+
+    def _answered(self, host: Host, view: View, term: int, sender: NodeId, effects: Sequence[Effect]) -> None:
+        """The witness's side: who hears a leader says so, and does not stand."""
+        answers = [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, ElectAnswer)]
+        if not answers:
+            self.fail(f"{host.name} does not answer that {sender} would stand for {term}")
+        for answer in answers:
+            if answer.leader != (view.leader or NO_EPOCH) or answer.stored != max(
+                host.disk.epoch, answer.stored
+            ):
+                self.fail(f"{host.name} answers {answer}, and follows {view.leader}")
+            if answer.standing and (view.leader is not None or answer.stored.term >= term):
+                self.fail(f"{host.name} would stand for {term}, and follows {view.leader}")
+
+    def _elected(self, host: Host, view: View, term: int, now: float) -> None:
+        key, settings = (host, host.starts, term), host.world.settings
+        asked = self._asked.get(key, {})
+        against = self._against.get(key)
+        if view.live and not asked:
+            self.fail(f"{host.name} leads term {term} and has asked nobody of {len(view.live)}")
+        if against is not None:
+            sender, answer, at = against
+            wait_s = settings.announce_s if answer.standing else settings.answer_s
+            if now - at < wait_s - _HAIR and sender in view.live:
+                self.fail(f"{host.name} leads term {term} though {sender} answered {answer}")
+        if {other.meta.tier for other in host.world.hosts.values()} == {Tier.MAINS}:
+            steady = self._live.get(key, set()) & set(view.live)
+            above = sorted(node for node in steady if _rank(term, node) < _rank(term, host.id))
+            missed = [node for node in above if node not in asked]
+            if missed:
+                self.fail(f"{host.name} leads term {term} and has not asked {missed}, who rank above it")
+
+
+def _rank(term: int, node: NodeId) -> bytes:
+    return sha256(f"{term}:{node}".encode()).digest()
+
+
+class LeadersSpeak(Property):
+    name = "leaders speak"
+    sentence = (
+        "Only who leads announces itself, at once to all that live, and now and then for as long as it leads."
+    )
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._spoke: dict[Host, float] = {}
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        view, now = self._views.of(host), clock(host)
+        leader = view.leader
+        told: set[NodeId] = set()
+        won = False
+        for effect in effects:
+            match effect:
+                case LeaderChanged(epoch=epoch):
+                    leader, won = epoch, epoch is not None and epoch.node == host.id
+                case Send(to=to, message=Coordinator(epoch)):
+                    told.add(to)
+                    if epoch != leader or epoch.node != host.id:
+                        self.fail(f"{host.name} announces {epoch}, and follows {leader}")
+                case _:
+                    pass
+        if won and (missed := set(view.live) - told):
+            self.fail(f"{host.name} leads under {leader}, and does not tell {sorted(missed)}")
+        leads = leader is not None and leader.node == host.id and bool(view.live)
+        if won or told or not leads or isinstance(event, Started) or self._views.gap_s(host) > 1.0:
+            self._spoke[host] = now
+        elif now - self._spoke.get(host, now) > host.world.settings.coordinator_every_s + 1.0:
+            self.fail(f"{host.name} leads under {leader}, and has not said so since {self._spoke[host]}")
+
+
+class TurnsArePlanned(Property):
+    name = "turns"
+    sentence = (
+        "A leader offers a fresh term when its turn is over, not before, to the best-ranked of that term; "
+        "before it stops it offers it too; nobody else offers anything."
+    )
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._burned: dict[tuple[Host, int, Epoch], int] = {}
+        self._stop_asked: dict[tuple[Host, int], bool] = {}
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        view, now = self._views.of(host), clock(host)
+        if isinstance(event, Started):
+            return
+        offers = [(e.to, e.message) for e in effects if isinstance(e, Send) and isinstance(e.message, Offer)]
+        leader = view.leader
+        if leader is None or leader.node != host.id:
+            if offers:
+                self.fail(f"{host.name} offers {offers}, and follows {leader}")
+            return
+        stopping = view.stopping or isinstance(event, StopAsked)
+        key = (host, host.starts, leader)
+        for to, offer in offers:
+            self._judge(host, view, to, offer, key, now, stopping)
+            self._burned[key] = offer.term
+        self._due(host, view, key, now, effects)
+
+    def _began(self, view: View) -> float:
+        return max(view.leader_since, view.had_peers_since or view.now)
+
+    def _judge(
+        self,
+        host: Host,
+        view: View,
+        to: NodeId,
+        offer: Offer,
+        key: tuple[Host, int, Epoch],
+        now: float,
+        stop: bool,
+    ) -> None:
+        burned = self._burned.get(key)
+        early = now < self._began(view) + host.world.settings.rotation_s - 1.0
+        if early and burned is None and not stop and host.meta.tier is not Tier.NO_LEAD:
+            self.fail(f"{host.name} offers term {offer.term} after {now - self._began(view):.1f} s")
+        if offer.term <= max(burned or 0, key[2].term, host.disk.epoch.term):
+            self.fail(f"{host.name} offers term {offer.term} again")
+        if to not in view.live:
+            self.fail(f"{host.name} offers term {offer.term} to {to}, which does not live")
+        if {other.meta.tier for other in host.world.hosts.values()} == {Tier.MAINS}:
+            best = min([host.id, *view.live], key=lambda node: _rank(offer.term, node))
+            if to != best:
+                self.fail(f"{host.name} offers term {offer.term} to {to}, and {best} is best")
+
+    def _due(
+        self, host: Host, view: View, key: tuple[Host, int, Epoch], now: float, effects: Sequence[Effect]
+    ) -> None:
+        settings = host.world.settings
+        alone = any(isinstance(e, MemberChanged) for e in effects) or not view.live
+        over_s = now - self._began(view) - settings.rotation_s
+        settled = all(view.members[node].status is Status.ALIVE for node in view.live)
+        if alone or not settled or self._views.gap_s(host) > 1.0 or key in self._burned:
+            return
+        if over_s > settings.offer_s + 1.0 and {h.meta.tier for h in host.world.hosts.values()} == {
+            Tier.MAINS
+        }:
+            self.fail(
+                f"{host.name} leads under {key[2]} for {over_s:.1f} s more than its turn, and offers it to nobody"
+            )

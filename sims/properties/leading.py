@@ -57,6 +57,7 @@ class Book:
     places: dict[NodeId, Place] = field(default_factory=dict)
     demands: dict[NodeId, tuple[int, tuple[DemandRow, ...]]] = field(default_factory=dict)
     given: dict[NodeId, list[Given]] = field(default_factory=dict)
+    leases: list[Given] = field(default_factory=list)
 
     def row(self, owner: NodeId, number: int) -> DemandRow | None:
         rows = self.demands.get(owner, (0, ()))[1]
@@ -95,15 +96,17 @@ class Book:
         self._expire(now - ttl_s * LEASE_MARGIN)
 
     def _expire(self, before: float) -> None:
-        for owner, all_given in self.given.items():
-            for given in [given for given in all_given if given.at <= before]:
-                for row in given.grant.rows:
-                    if row.worker in self.places:
-                        self.places[row.worker].outstanding.pop(given.grant.seq, None)
-            self.given[owner] = [given for given in all_given if given.at > before]
+        for lease in [lease for lease in self.leases if lease.at <= before]:
+            for row in lease.grant.rows:
+                if row.worker in self.places:
+                    self.places[row.worker].outstanding.pop(lease.grant.seq, None)
+        self.leases = [lease for lease in self.leases if lease.at > before]
 
     def gave(self, owner: NodeId, grant: Grant, now: float) -> None:
-        self.given.setdefault(owner, []).append(Given(now, grant))
+        self.leases.append(Given(now, grant))
+        self.given[owner] = [
+            given for given in self.given.get(owner, []) if given.grant.seq > self.demands[owner][0]
+        ] + [Given(now, grant)]
         for row in grant.rows:
             place = self.places.get(row.worker)
             if place is not None:

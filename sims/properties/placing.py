@@ -120,7 +120,7 @@ class GrantsAreTheLeaders(Inside):
             place = book.places[worker]
             before = (place.load - 1) / max(place.slots, _HAIR)
             if before >= depths[worker]:
-                self.fail(f"{host.name} fills {worker} to {place.load} on {place.slots} slots")
+                self.fail(f"{host.name} fills {worker} beyond {depths[worker]} a slot: {place}")
             if len(needs) > 1:
                 continue
             (only,) = needs

@@ -10,7 +10,7 @@ from openclaw.effects import CancelAsked, Effect, Event, Fetched, Received, Send
 from openclaw.ids import TaskId, Token
 from openclaw.messages import Assign, Cancel, End
 from openclaw.notes import Accepted, TaskMoved
-from openclaw.records import FINAL, Attempt, Counts, Exit, Progress, State, Submission, Table
+from openclaw.records import FINAL, Attempt, Counts, Exit, Number, Progress, State, Submission, Table
 from sims.properties.base import Property
 from sims.properties.views import clock
 
@@ -116,14 +116,20 @@ class TokensAreNew(Property):
         self._highest: dict[TaskId, Token] = {}
 
     def committing(self, host: Host, stores: Sequence[Store]) -> None:
+        raised = [
+            store.value.value
+            for store in stores
+            if isinstance(store.value, Number) and store.key == "incarnation"
+        ]
+        incarnation = max([host.disk.number("incarnation"), *raised])
         for old, new in moved(host, stores):
             if new.state is not State.PLACED or new.token is None:
                 continue
             before = self._highest.get(new.task)
             if before is not None and new.token <= before:
                 self.fail(f"{host.name} places {new.task} under {new.token} after {before}")
-            if new.token.owner != host.id or new.token.incarnation > host.disk.number("incarnation"):
-                self.fail(f"{host.name} mints {new.token}, and is in {host.disk.number('incarnation')}")
+            if new.token.owner != host.id or new.token.incarnation > incarnation:
+                self.fail(f"{host.name} mints {new.token}, and is in {incarnation}")
             if old is not None and new.attempt != old.attempt + 1:
                 self.fail(f"attempt {new.attempt} of {new.task} follows {old.attempt}")
             self._highest[new.task] = new.token

@@ -18,6 +18,7 @@ from openclaw.effects import (
     ExecutorDown,
     ExecutorUp,
     MetaChanged,
+    Resumed,
     RosterChanged,
     Started,
     StopAsked,
@@ -105,13 +106,13 @@ class Views(Property):
         if isinstance(event, Started):
             self._views[host] = _fresh(host)
             self._listen(host)
-        self._steps[host].clear()
         view = self.of(host)
         now = clock(host)
         if now < view.now:
             self.fail(f"{host.name} is at {now} after {view.now}")
-        if now - view.now > host.world.settings.resume_gap_s_min:
+        if any(isinstance(inner, Resumed) for inner, _ in self._steps[host]):
             view.woke_at = now
+        self._steps[host].clear()
         view.now = now
         self._told(host, view, event)
         for effect in effects:
