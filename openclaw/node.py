@@ -51,13 +51,46 @@ from openclaw.messages import (
     OwnerMessage,
     WorkerMessage,
 )
-from openclaw.notes import Accepted, Cloned, Duplicate, Note, RosterDiffers, TaskFetched, TaskMoved
+from openclaw.notes import (
+    Accepted,
+    Cloned,
+    Duplicate,
+    LeaderSeen,
+    MemberChanged,
+    MetaLearned,
+    Note,
+    RosterDiffers,
+    Settled,
+    TaskFetched,
+    TaskMoved,
+)
 from openclaw.records import Restored
 
 FOR_PEOPLE: Final = (Accepted, TaskMoved, TaskFetched, Duplicate, Cloned, RosterDiffers)
 """Notes that no machine waits for. There is one for every task that moves, and one event can move any number."""
 
 HEARD: Final = tuple(note for note in get_args(Note) if note not in FOR_PEOPLE)
+
+
+class _Seat:
+    """A machine and when it is due, which is asked for only after it has handled something."""
+
+    __slots__ = ("_due", "_known", "_machine")
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._due: float | None = None
+        self._known = False
+
+    def handle(self, event: Event | Note, now: float) -> list[Effect]:
+        self._known = False
+        return self._machine.handle(event, now)
+
+    def due(self) -> float | None:
+        if not self._known:
+            self._due = self._machine.next_deadline()
+            self._known = True
+        return self._due
 
 
 class Node:
@@ -75,13 +108,14 @@ class Node:
         self.leader = Leader(me, settings, rng_for("leader"))
         self.owner = Owner(me, boot, settings, rng_for("owner"), restored)
         self.worker = Worker(me, boot, settings, rng_for("worker"), restored)
-        self._machines: tuple[Machine, ...] = (
+        machines: tuple[Machine, ...] = (
             self.membership,
             self.election,
             self.leader,
             self.owner,
             self.worker,
         )
+        self._seats = tuple(_Seat(machine) for machine in machines)
         self._by_message = self._message_routes()
         self._by_event = self._event_routes()
         self._stop: StopAsked | None = None
@@ -111,20 +145,26 @@ class Node:
 
     def next_deadline(self) -> float | None:
         """When to call with `Tick` next. To be asked after each batch: lateness is measured against the answer."""
-        self._due = min(
-            (due for machine in self._machines if (due := machine.next_deadline()) is not None), default=None
-        )
-        return self._due
+        earliest: float | None = None
+        for seat in self._seats:
+            due = seat.due()
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        self._due = earliest
+        return earliest
 
     def _step(self, queue: deque[Event | Note], effects: list[Effect], now: float) -> None:
         event = queue.popleft()
         if isinstance(event, StopAsked):
             self._stop = event
-        for machine in self._route(event, now):
-            for effect in machine.handle(event, now):
+        for seat in self._route(event, now):
+            for effect in seat.handle(event, now):
                 match effect:
-                    case Send(to, message) if to == self.me:
-                        queue.append(Received(message, self.me))
+                    case Send():
+                        if effect.to == self.me:
+                            queue.append(Received(effect.message, self.me))
+                        else:
+                            effects.append(effect)
                     case Stopped():
                         effects += self._goodbye(now)
                         effects.append(effect)
@@ -136,45 +176,46 @@ class Node:
     def _goodbye(self, now: float) -> list[Effect]:
         """Peers hear that we leave only when nothing runs here any more: what they hear of restarts our tasks."""
         assert self._stop is not None
-        return self.membership.handle(self._stop, now)
+        membership = self._seats[0]
+        return membership.handle(self._stop, now)
 
-    def _route(self, event: Event | Note, now: float) -> tuple[Machine, ...]:
+    def _route(self, event: Event | Note, now: float) -> tuple[_Seat, ...]:
         match event:
             case Received(message=message):
                 return self._by_message.get(type(message), ())
             case Tick():
-                return tuple(
-                    machine
-                    for machine in self._machines
-                    if (due := machine.next_deadline()) is not None and due <= now
-                )
+                return tuple(seat for seat in self._seats if (due := seat.due()) is not None and due <= now)
             case _:
-                return self._by_event.get(type(event), self._machines)
+                return self._by_event.get(type(event), self._seats)
 
-    def _message_routes(self) -> dict[type, tuple[Machine, ...]]:
-        rooms: tuple[tuple[Machine, object], ...] = (
-            (self.membership, GossipMessage),
-            (self.election, ElectionMessage),
-            (self.leader, LeaderMessage),
-            (self.owner, OwnerMessage),
-            (self.worker, WorkerMessage),
-        )
-        return {message: (machine,) for machine, union in rooms for message in get_args(union)}
-
-    def _event_routes(self) -> dict[type, tuple[Machine, ...]]:
-        """What only one machine cares about; anything else is offered to all of them."""
+    def _message_routes(self) -> dict[type, tuple[_Seat, ...]]:
+        rooms = (GossipMessage, ElectionMessage, LeaderMessage, OwnerMessage, WorkerMessage)
         return {
-            PeerFound: (self.membership,),
-            LinkUp: (self.membership,),
-            LinkDown: (self.membership,),
-            Measured: (self.membership,),
-            Submitted: (self.owner,),
-            CancelAsked: (self.owner,),
-            Fetched: (self.owner,),
-            DrainAsked: (self.worker,),
-            StopAsked: (self.election, self.leader, self.owner, self.worker),
-            ExecutorUp: (self.worker,),
-            ExecutorDown: (self.worker,),
-            ProcessStarted: (self.worker,),
-            ProcessExited: (self.worker,),
+            message: (seat,)
+            for seat, union in zip(self._seats, rooms, strict=True)
+            for message in get_args(union)
+        }
+
+    def _event_routes(self) -> dict[type, tuple[_Seat, ...]]:
+        """What only some machines care about; anything else is offered to all of them."""
+        membership, election, _, owner, worker = self._seats
+        others = self._seats[1:]
+        return {
+            PeerFound: (membership,),
+            LinkUp: (membership,),
+            LinkDown: (membership,),
+            Measured: (membership,),
+            MemberChanged: others,
+            MetaLearned: others,
+            LeaderSeen: (election,),
+            Settled: others,
+            Submitted: (owner,),
+            CancelAsked: (owner,),
+            Fetched: (owner,),
+            DrainAsked: (worker,),
+            StopAsked: others,
+            ExecutorUp: (worker,),
+            ExecutorDown: (worker,),
+            ProcessStarted: (worker,),
+            ProcessExited: (worker,),
         }

@@ -8,6 +8,8 @@ Where pairs meet too rarely by pings, fresh beats of others are passed on a few 
 
 from __future__ import annotations
 
+from itertools import islice
+
 from msgspec.structs import replace
 
 from openclaw.config import Settings
@@ -102,9 +104,9 @@ class Beats:
 
     def _passed_on(self, to: Row | None) -> tuple[Beat, ...]:
         receiver = None if to is None else to.claim.node
-        freshest = [node for node in reversed(self._relays) if node != receiver]
+        freshest = (node for node in reversed(self._relays) if node != receiver)
         chosen = []
-        for node in freshest[: self._settings.beats_relayed_max]:
+        for node in list(islice(freshest, self._settings.beats_relayed_max)):
             beat, left = self._relays.pop(node)
             chosen.append(beat)
             if left > 1:

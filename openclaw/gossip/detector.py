@@ -141,6 +141,8 @@ class Detector:
         )
 
     def next_deadline(self) -> float | None:
+        if not self._probes and not self._relays:
+            return None
         waiting = [probe.deadline for probe in self._probes.values()]
         waiting += [relay.deadline for relay in self._relays.values()]
         return min(waiting, default=None)

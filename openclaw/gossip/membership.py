@@ -38,6 +38,7 @@ from openclaw.gossip.own import Own
 from openclaw.gossip.prober import Prober
 from openclaw.gossip.roll import Roll
 from openclaw.gossip.voice import Voice
+from openclaw.gossip.waits import earliest
 from openclaw.ids import NO_EPOCH, Incarnation, NodeId
 from openclaw.messages import Status
 from openclaw.notes import (
@@ -127,7 +128,11 @@ class Membership:
         out: list[Effect] = []
         if self._due is not None and now - self._due > self._settings.probe_timeout_s:
             self._prober.forgive(now - self._due)
+        self._due = None
         match event:
+            case Received(message=message, sender=sender):
+                if self._here and sender in self._roll.roster:
+                    self._ear.receive(message, sender, now, out)
             case Started(meta=meta):
                 self._start(meta, now, out)
             case RosterChanged(members=members, digest=digest):
@@ -142,33 +147,30 @@ class Membership:
                 self._voice.announce = True
             case Measured() | LoadChanged() | CountsChanged() | GrantedChanged():
                 self._measure(event)
-            case _ if self._started and not self._gone:
+            case _ if self._here:
                 self._live(event, now, out)
             case _:
                 pass
-        self._settle(now, out)
+        if self._settle_at is not None:
+            self._settle(self._settle_at, now, out)
         self._voice.notice(now)
-        self._due = self._earliest()
         return out
 
     def next_deadline(self) -> float | None:
+        """To be asked after each batch: lateness is measured against the answer."""
+        if self._here:
+            self._due = earliest(
+                self._prober.next_deadline(),
+                self._voice.next_deadline(),
+                self._exchange.next_deadline(),
+                self._settle_at,
+            )
         return self._due
 
-    def _earliest(self) -> float | None:
-        if not self._started or self._gone:
-            return None
-        waits = [
-            self._prober.next_deadline(),
-            self._voice.next_deadline(),
-            self._exchange.next_deadline(),
-            self._settle_at,
-        ]
-        return min((at for at in waits if at is not None), default=None)
-
     @property
-    def _gone(self) -> bool:
-        """We said goodbye for good: from then on we neither ask nor answer."""
-        return self._own.leaving and not self._own.back_soon
+    def _here(self) -> bool:
+        """From our start until we said goodbye for good: else we neither ask nor answer."""
+        return self._started and not (self._own.leaving and not self._own.back_soon)
 
     def _live(self, event: Event | Note, now: float, out: list[Effect]) -> None:
         match event:
@@ -176,8 +178,6 @@ class Membership:
                 self._prober.tick(now, out)
                 out.extend(Send(peer, want) for peer, want in self._exchange.due(now))
                 self._voice.speak(now, out)
-            case Received(message=message, sender=sender) if sender in self._roll.roster:
-                self._ear.receive(message, sender, now, out)
             case PeerFound(node=node) if node in self._roll.roster:
                 self._prober.found(node, now)
             case LinkUp(peer=peer) if peer in self._roll.roster:
@@ -204,14 +204,12 @@ class Membership:
         self._prober.start(now)
         self._roll.lost.all_due(now + self._settings.coalesce_s)
 
-    def _settle(self, now: float, out: list[Effect]) -> None:
-        """Say once that our own past is known: everyone answered, enough did, or nobody does."""
-        if self._settle_at is None:
-            return
+    def _settle(self, at: float, now: float, out: list[Effect]) -> None:
+        """Say once that our own past is known: everyone answered, enough did, or nobody does until `at`."""
         answered = self._ear.answered
         enough = len(answered) >= self._settings.indirect_probes
         everyone = bool(self._voice.roster) and answered >= self._roll.roster
-        if enough or everyone or now >= self._settle_at:
+        if enough or everyone or now >= at:
             self._settle_at = None
             out.append(Settled())
 

@@ -14,6 +14,7 @@ from openclaw.gossip.detector import Detector, Probe, smoothed
 from openclaw.gossip.member import NEVER, Row
 from openclaw.gossip.roll import Roll
 from openclaw.gossip.voice import Voice
+from openclaw.gossip.waits import earliest
 from openclaw.ids import NOBODY, NodeId
 from openclaw.messages import Ack, Nack, PingRequest
 
@@ -129,15 +130,14 @@ class Prober:
         if now >= self._next_probe:
             self._probe_next(now, out)
 
-    def next_deadline(self) -> float:
-        """The probe round never ends, so there always is one."""
+    def next_deadline(self) -> float | None:
         verdict = self._roll.next_deadline()
-        waits = [
+        return earliest(
+            self._next_probe,
             self._detector.next_deadline(),
             None if verdict is None else max(verdict, self._quiet_until),
             self._roll.lost.next_deadline(),
-        ]
-        return min([self._next_probe, *(at for at in waits if at is not None)])
+        )
 
     def quiet(self, until: float) -> None:
         """We slept: what was open is void, and nobody is accused before `until`."""

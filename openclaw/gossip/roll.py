@@ -38,6 +38,8 @@ class Roll:
         self._live: list[NodeId] = []
         self._left: set[NodeId] = set()
         self._marks = 0  # the sum over all claims
+        self._ourselves: Rumour | None = None
+        self._our_mark = 0
         self._claims: tuple[Rumour, ...] | None = None
 
     # --- views -----------------------------------------------------------------------------------
@@ -68,7 +70,9 @@ class Roll:
 
     def view(self, ourselves: Rumour) -> bytes:
         """What equal views have in common."""
-        return view_bytes(self._marks + mark(ourselves))
+        if ourselves is not self._ourselves:
+            self._ourselves, self._our_mark = ourselves, mark(ourselves)
+        return view_bytes(self._marks + self._our_mark)
 
     # --- what is heard ---------------------------------------------------------------------------
 

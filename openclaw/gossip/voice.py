@@ -12,6 +12,7 @@ from openclaw.effects import Effect, Rng, Send
 from openclaw.gossip.beats import Beats
 from openclaw.gossip.own import Own
 from openclaw.gossip.roll import Roll
+from openclaw.gossip.waits import earliest
 from openclaw.ids import NOBODY, NodeId
 from openclaw.messages import Ack, Beat, Gossip, Head, Ping, PingRequest, Rumour
 
@@ -76,7 +77,7 @@ class Voice:
 
     def next_deadline(self) -> float | None:
         beat_at = self._beats.due(self._roll.size) if self._floods_beats() else None
-        return min((at for at in (beat_at, self._flush_at) if at is not None), default=None)
+        return earliest(beat_at, self._flush_at)
 
     def _audience(self) -> list[NodeId]:
         live = self._roll.live()

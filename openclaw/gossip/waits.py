@@ -1,4 +1,4 @@
-"""Deadlines of many members in one heap: the earliest is known without looking at all of them."""
+"""Deadlines: the first of a few, and those of many members, where the first is known without looking at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from heapq import heapify, heappop, heappush
 from openclaw.ids import NodeId
 
 SPARE = 64
+
+
+def earliest(*waits: float | None) -> float | None:
+    """The first of these deadlines, if there is any."""
+    first: float | None = None
+    for at in waits:
+        if at is not None and (first is None or at < first):
+            first = at
+    return first
 
 
 class Waits:

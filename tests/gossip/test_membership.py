@@ -159,6 +159,7 @@ def test_a_tick_that_comes_late_fails_nobody() -> None:
     machine.handle(LinkDown(B, False), now)
     effects = machine.handle(Tick(), now + SETTINGS.probe_timeout_s)
     assert [e for e in effects if isinstance(e, Send) and isinstance(e.message, PingRequest)]
+    assert machine.next_deadline() is not None  # lateness is measured against the answer
     assert statuses(machine.handle(Tick(), now + 1.5)) == []
     assert machine.health == 1
 
