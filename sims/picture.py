@@ -224,7 +224,8 @@ class Picture:
                 self._bars[row.node, f"{task} {token}"] = [lane, at, None, task, attempt, "running", ""]
             case EndRow(task=task, token=token, code=code, by=by):
                 state = _END_STATES.get(by, "interrupted") if by else "failed" if code else "succeeded"
-                self._end_bar((row.node, f"{task} {token}"), at, state, f"exit code {code}")
+                how = by if code < 0 else f"exit code {code}"
+                self._end_bar((row.node, f"{task} {token}"), at, state, how)
             case TaskRow(task=task, state=state, worker=worker, why=why):
                 self._moves[task].append([at, state, self._lanes[worker] if worker else None, why])
                 if state in ("failed", "timed_out", "cancelled", "lost"):

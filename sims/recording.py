@@ -6,6 +6,7 @@ It watches from outside: as an observer of the trace, as a property that never f
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ from sims.scenario import build
 if TYPE_CHECKING:
     from sims.host import Host
     from sims.plan import Plan
-    from sims.processes import Start
+    from sims.processes import Executor, Start
     from sims.world import World
 
 MACHINE = "with its machine"
@@ -59,6 +60,7 @@ class Recorder(Property):
         self._number = 0
         # The message itself is kept, so that nothing else can get its `id()`.
         self._sent: dict[tuple[str, str, int], tuple[str, AnyMessage]] = {}
+        self._running: dict[str, dict[tuple[TaskId, Token], tuple[Host, Executor]]] = defaultdict(dict)
 
     def watch(self, world: World) -> None:
         """Before the first host starts."""
@@ -75,6 +77,8 @@ class Recorder(Property):
         return host.name if host is not None else node
 
     def _observed(self, at: float, who: str, what: object) -> None:
+        if self._running[who]:
+            self._orphans(at, who)
         if isinstance(what, str):
             if not TOLD.match(what):
                 self._write(_mark(at, who, what))
@@ -86,6 +90,14 @@ class Recorder(Property):
             self._write(SendRow(at, who, to, type(message).__name__, str(self._number), text))
         elif (row := row_of(at, who, what, self._named)) is not None:  # type: ignore[arg-type]
             self._write(row)
+
+    def _orphans(self, at: float, who: str) -> None:
+        """Nobody sees the end of what ends with its executor; that there is another one tells it."""
+        running = self._running[who]
+        for key, (host, executor) in list(running.items()):
+            if host.executor is not executor:
+                del running[key]
+                self._write(EndRow(at, who, key[0], token_name(key[1]), -1, "orphaned"))
 
     def _changing(self, change: Callable[[NodeId, NodeId], None]) -> Callable[[NodeId, NodeId], None]:
         """Cuts may overlap: only what opens or closes the way is written down."""
@@ -106,10 +118,12 @@ class Recorder(Property):
         self._write(ReceiveRow(self._world.now, host.name, source, type(message).__name__, number))
 
     def started(self, host: Host, start: Start) -> None:
+        self._running[host.name][start.task, start.token] = (host, host.executor)
         self._write(StartRow(start.at, host.name, start.task, token_name(start.token)))
 
     def ended(self, host: Host, key: tuple[TaskId, Token], exit: Exit) -> None:
         task, token = key
+        self._running[host.name].pop(key, None)
         self._write(EndRow(self._world.now, host.name, task, token_name(token), exit.code, exit.ended_by))
 
 
@@ -119,6 +133,8 @@ def _mark(at: float, who: str, what: str) -> AnyRow:
             return UpRow(at, who)
         case "crashes" | "stops":
             return DownRow(at, who, what, machine=MACHINE in what)
+        case _ if MACHINE in what:
+            return DownRow(at, who, what, machine=True)
         case "sleeps":
             return PauseRow(at, who, what)
         case "wakes":

@@ -1,4 +1,4 @@
-"""A running node writes its own trace (`openclaw.trace`) into the file that OPENCLAW_MESH_TRACE names.
+"""A running node writes its own trace (`openclaw.trace`) into the file that OPENCLAW_MESH_TRACE names, its alone.
 
 For looking at a real mesh: `python -m sims timeline --trace a.jsonl b.jsonl -o mesh.html`. The taps below wrap what
 the node is put together from, once, at its start: while no trace is asked for they return it as it is, so tracing
@@ -49,14 +49,17 @@ TakeBytes = Callable[[NodeId, bytes], None]
 class TraceFile:
     """Lines appended up to a limit; what a crash may cost is the last second."""
 
-    def __init__(self, path: Path, log: Callable[[str, object], None]) -> None:
+    def __init__(
+        self, path: Path, log: Callable[[str, object], None], bytes_max: int = TRACE_BYTES_MAX
+    ) -> None:
         self._log = log
         self._flushed = 0.0
         try:
             self._file: BinaryIO | None = path.open("ab")
         except OSError as error:
             raise MeshError(f"{VARIABLE} names {path}, which cannot be written: {error.strerror}") from error
-        self._room = TRACE_BYTES_MAX - self._file.tell()
+        self._room = bytes_max - self._file.tell()
+        self._file.write(b"\n" * bool(self._file.tell()))  # after a crash the last line may be half a one
 
     def write(self, row: AnyRow) -> None:
         if self._file is None:
@@ -76,7 +79,7 @@ class TraceFile:
                 self._file.flush()
         except OSError as error:
             self._log("the trace ends here: %s", error)
-            self._file = None
+            self.close()
 
     def close(self) -> None:
         file, self._file = self._file, None
