@@ -190,12 +190,16 @@ class Watch:
         progress = entry.progress
         entry.heard_s = now
         entry.known = True
+        if progress.token is None:
+            return
+        gave_up = self.unshadow(progress.worker, progress.task, progress.token)
         if progress.state is State.CANCELLING:
             self._ask(entry, now)
+        elif progress.state in WAITING and not gave_up:
+            # Its end has been counted already, and overtook this word of it; or we forgot giving it up.
+            self.ledger.out.end(progress.worker, progress.task, progress.token, "superseded")
         elif progress.state is not State.RUNNING:
-            reason = "adopted: it still runs there" if progress.state in WAITING else ""
-            if progress.token is not None:
-                self.unshadow(progress.worker, progress.task, progress.token)
+            reason = "adopted: it still runs there" if gave_up else ""
             entry.running_since_s = now
             entry.returns = 0
             started = progress.started or at or now + self.ledger.wall_offset_s

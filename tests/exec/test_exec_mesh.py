@@ -145,6 +145,22 @@ def test_retries_count_failures_and_timeouts_and_wait_between() -> None:
     assert mesh.progress(task).failures == 2
 
 
+def test_word_of_a_start_that_arrives_after_its_end_starts_nothing_anew() -> None:
+    mesh = Mesh()
+    (task,) = mesh.submit(0, retries=2)
+    token, worker = mesh.progress(task).token, mesh.progress(task).worker
+    assert token is not None
+    mesh.finish(code=1)
+    assert mesh.state(task) is State.RETRYING
+    mesh[0].inbox.append(e.Received(m.Started(((task, token, 0.0),)), worker))
+    mesh.run()
+    assert mesh.state(task) is State.RETRYING
+    mesh.advance(5)
+    mesh.finish()
+    assert mesh.state(task) is State.SUCCEEDED
+    assert len(mesh.starts) == 2
+
+
 @pytest.mark.parametrize("ended_by", ["stop", "orphaned"])
 def test_what_the_mesh_ended_runs_again_and_does_not_count(ended_by: str) -> None:
     mesh = Mesh()
