@@ -198,6 +198,7 @@ class UpIsNotDown(Property):
                     self._good_since.pop(pair, None)
                 elif world.now - self._good_since.setdefault(pair, world.now) > self.FOUND_S:
                     self._found(world, one, other)
+        self._starts = {host.id: host.starts for host in hosts}
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
         for effect in effects:
@@ -213,7 +214,6 @@ class UpIsNotDown(Property):
 
     def _fit(self, host: Host) -> bool:
         same = self._starts.get(host.id) == host.starts
-        self._starts[host.id] = host.starts
         well = host.awake and not host.lag_s and not host.disk.stalled and host.id not in host.world.clones
         return same and well and not self._views.of(host).stopping
 

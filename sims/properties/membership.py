@@ -200,12 +200,11 @@ class VerdictsAreEarned(Property):
                     case_.answered_at, case_.evidence = clock(host), False
             case LinkDown(peer=peer, refused=True):
                 self._cases.setdefault((host, peer), Case()).evidence = True
-            case Received(message=message):
-                for rumour in rumours_of(message):
-                    if rumour.status is Status.DOWN:
-                        self._cases.setdefault((host, rumour.node), Case()).evidence = True
             case _:
                 pass
+        for rumour in rumours_of(event.message) if isinstance(event, Received) else ():
+            if rumour.status is Status.DOWN:
+                self._cases.setdefault((host, rumour.node), Case()).evidence = True
 
     def _judge(self, host: Host, view: View, node: NodeId, case: Case, now: float) -> None:
         settings = host.world.settings

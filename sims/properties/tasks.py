@@ -174,7 +174,7 @@ class RetriesAreCounted(Property):
     def committing(self, host: Host, stores: Sequence[Store]) -> None:
         for old, new in moved(host, stores):
             submission = host.disk.submission(new.task)
-            if submission is None or old is None:
+            if submission is None or old is None or old.state.final:
                 continue
             if new.failures not in (old.failures, old.failures + 1) or new.deaths not in (
                 old.deaths,
