@@ -126,22 +126,23 @@ class Node:
         """All effects of one event and of the notes and messages to ourselves that it caused.
 
         A node that comes to its senses much later than it meant to has slept, or was stopped: its machines
-        hear of that before anything else.
+        hear of that, and of all that it leads to, before anything else.
         """
-        queue: deque[Event | Note] = deque()
+        effects: list[Effect] = []
         late_s = now - max(self._due, self._handled) if self._due is not None else 0.0
         self._handled = now
         if late_s > self._settings.resume_gap_s_min:
-            queue.append(Resumed(late_s))
-        queue.append(event)
-        effects: list[Effect] = []
+            self._all_of(Resumed(late_s), effects, now)
+        self._all_of(event, effects, now)
+        return effects
+
+    def _all_of(self, event: Event, effects: list[Effect], now: float) -> None:
+        queue: deque[Event | Note] = deque((event,))
         for _ in range(self._settings.events_per_instant_max):
             if not queue:
-                break
+                return
             self._step(queue, effects, now)
-        else:
-            raise AssertionError(f"livelock: {queue[0]} and {len(queue) - 1} more at one instant")
-        return effects
+        raise AssertionError(f"livelock: {queue[0]} and {len(queue) - 1} more at one instant")
 
     def next_deadline(self) -> float | None:
         """When to call with `Tick` next. To be asked after each batch: lateness is measured against the answer."""
