@@ -89,7 +89,7 @@ class Roll:
         if row.live and rumour.status is Status.DOWN and claim(rumour) > claim(row.claim):
             doubted = self._heard_down(row, rumour, now, out)
         elif rumour.status is Status.SUSPECT and claim(rumour) >= claim(row.claim):
-            doubted = self._accused(row, rumour, now, out)
+            doubted = self._accused(row, rumour, now, out, counts=rumour.accuser != self.me)
         elif claim(rumour) > claim(row.claim):
             self._take(row, rumour, now, out, own=firsthand)
         elif rumour.back_soon and not row.claim.back_soon and claim(rumour) == claim(row.claim):
@@ -184,7 +184,7 @@ class Roll:
         row = self.rows[rumour.node] = Row(rumour, now)
         self._hold(row, rumour)
         if rumour.status is Status.SUSPECT:
-            self._open(row, now).accusers.add(rumour.accuser)
+            self._open(row, now).accusers.update({rumour.accuser} - {self.me})
         self._settle(row, now, out, own=firsthand)
 
     def _take(self, row: Row, rumour: Rumour, now: float, out: list[Effect], *, own: bool) -> None:
@@ -212,16 +212,22 @@ class Roll:
         out.append(MemberChanged(held.node, held.status, held.incarnation, held.back_soon))
         self._spread(held, own=own)
 
-    def _accused(self, row: Row, rumour: Rumour, now: float, out: list[Effect]) -> bool:
-        """One more accuser, if it is one; the first few are news. True when we have not accused it."""
+    def _accused(
+        self, row: Row, rumour: Rumour, now: float, out: list[Effect], *, counts: bool = True
+    ) -> bool:
+        """One more accuser, if it is one; the first few are news. True when we have not accused it.
+
+        What others repeat of our own does not count: we may have taken it back, or it is of a former start.
+        """
         if row.claim.incarnation != rumour.incarnation:
             row.suspicion = None  # what was said concerned the incarnation before
         suspicion = row.suspicion
         if suspicion is None:
             suspicion = self._open(row, now)
-            suspicion.accusers.add(rumour.accuser)
+            if counts:
+                suspicion.accusers.add(rumour.accuser)
             self._take(row, rumour, now, out, own=rumour.accuser == self.me)
-        elif rumour.accuser not in suspicion.accusers and len(suspicion.accusers) <= self._accusers_max():
+        elif counts and rumour.accuser not in suspicion.accusers and self._few(suspicion):
             suspicion.accusers.add(rumour.accuser)
             self._spread(rumour, own=rumour.accuser == self.me)
         return self.me not in suspicion.accusers
@@ -239,7 +245,7 @@ class Roll:
             rumour.accuser,
             rumour.back_soon,
         )
-        self._accused(row, doubt, now, out)
+        self._accused(row, doubt, now, out, counts=rumour.accuser != self.me)
         suspicion = row.suspicion
         if suspicion is None or suspicion.confirm_at is not None:
             return False
@@ -289,8 +295,9 @@ class Roll:
         """Who else could accuse: everyone that is alive beyond doubt."""
         return len(self._live) - len(self.suspects)
 
-    def _accusers_max(self) -> int:
-        return self._settings.indirect_probes
+    def _few(self, suspicion: Suspicion) -> bool:
+        """Whether one accuser more makes a difference."""
+        return len(suspicion.accusers) <= self._settings.indirect_probes
 
     def _confirm_s(self, row: Row) -> float:
         return max(self._settings.refused_confirm_s, 3.0 * (row.rtt_s or 0.0))

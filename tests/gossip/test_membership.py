@@ -154,6 +154,20 @@ def test_an_answer_to_an_older_question_is_not_one() -> None:
     assert statuses(machine.handle(Tick(), now + 0.01 + SETTINGS.refused_confirm_s)) == [Status.DOWN]
 
 
+@pytest.mark.parametrize("slept", [False, True])
+def test_our_own_accusation_that_others_repeat_is_not_one_after_we_took_it_back(slept: bool) -> None:
+    """What makes another's verdict ours is a question of our own that is open, not one from before a sleep."""
+    machine, now = acquainted()
+    machine.handle(LinkDown(B, True), now)
+    if slept:
+        machine.handle(Resumed(60.0), now + 0.01)
+    echo = Rumour(B, HEAD.incarnation, Status.SUSPECT, accuser=A)
+    machine.handle(Received(Gossip(Head(HEAD.incarnation, rumours=(echo,))), C), now + 0.02)
+    verdict = Rumour(B, HEAD.incarnation, Status.DOWN, accuser=C)
+    effects = machine.handle(Received(Gossip(Head(HEAD.incarnation, rumours=(verdict,))), C), now + 0.02)
+    assert statuses(effects) == ([] if slept else [Status.DOWN])
+
+
 def test_a_tick_that_comes_late_fails_nobody() -> None:
     machine, now = acquainted()
     machine.handle(LinkDown(B, False), now)
