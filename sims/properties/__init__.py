@@ -56,6 +56,7 @@ from sims.properties.tasks import (
 )
 from sims.properties.trust import MembersOnly, WorkerHasTheLastWord
 from sims.properties.views import Views
+from sims.properties.watching import CopiesAreEnded, GraceIsGiven
 
 __all__ = ["EveryTaskEnds", "OneLeader", "Property", "Violated", "all_properties"]
 
@@ -83,6 +84,8 @@ def all_properties() -> tuple[Property, ...]:
         FirstComeFirstServed(views),
         KilledWhenTold(views),
         NobodyEndsWhatCounts(),
+        GraceIsGiven(views),
+        CopiesAreEnded(views),
         GrantsAreTheLeaders(views),
         GrantsAreUsedOnce(views),
         DemandIsTrue(views),

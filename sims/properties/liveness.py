@@ -174,7 +174,7 @@ class UpIsNotDown(Property):
     name = "up is not down"
     sentence = "Two nodes that have run and reached each other for a while, without loss, do not hold each other down."
 
-    FOR_S = 8.0
+    FOR_S = 15.0
     FOUND_S = 40.0
     HOSTS_MAX = 16
     EVERY_S = 0.5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event, Received, Send, Store
 from openclaw.ids import Epoch, NodeId
-from openclaw.messages import Assign, Demand, Grant, Probe, Report, Room, Status
+from openclaw.messages import Assign, Demand, Grant, Offer, Probe, Report, Room, Status
 from openclaw.notes import LeaderChanged, LoadChanged, Note, TaskMoved
 from openclaw.records import Kind, Needs, Policy, Progress, State
 from sims.properties.leading import Book, changed, depth, grants
@@ -63,6 +63,9 @@ class GrantsAreTheLeaders(Inside):
             self._books.pop(host, None)
         else:
             self._books[host] = (host.starts, book)
+        for effect in effects:
+            if book is not None and isinstance(effect, Send) and isinstance(effect.message, Offer):
+                self._hands_over(host, book, effect.message)
         given = grants(effects)
         if not given:
             return
@@ -70,6 +73,20 @@ class GrantsAreTheLeaders(Inside):
             self.fail(f"{host.name} grants {given}, and does not lead")
         else:
             self._judge(host, book, given, now)
+
+    def _hands_over(self, host: Host, book: Book, offer: Offer) -> None:
+        """A successor that does not know what is on its way fills the same workers again."""
+        told = Counter({(row.worker, row.boot): 0 for row in offer.outstanding})
+        for row in offer.outstanding:
+            told[row.worker, row.boot] += row.count
+        mine = {lease.grant.seq for lease in book.leases}
+        for worker, place in book.places.items():
+            coming = sum(count for seq, count in place.outstanding.items() if seq in mine)
+            if (
+                coming > told[worker, place.boot]
+                and len(offer.outstanding) < host.world.settings.demand_rows_max
+            ):
+                self.fail(f"{host.name} hands over {told[worker, place.boot]} of {coming} grants on {worker}")
 
     def _judge(self, host: Host, book: Book, given: list[tuple[NodeId, Grant]], now: float) -> None:
         view, settings = self._views.of(host), host.world.settings

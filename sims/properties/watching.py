@@ -1,0 +1,117 @@
+"""What an owner promises of attempts that it does not hear of: time to come back, and an end to what it gave up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from openclaw.effects import Effect, Event, Received, Send, Started
+from openclaw.ids import NodeId, TaskId, Token
+from openclaw.messages import End, Have, Holding, Status
+from openclaw.messages import Started as Running
+from openclaw.notes import Note, TaskMoved
+from openclaw.records import Progress, State
+from sims.properties.base import Property
+from sims.properties.views import Inside, Views, clock
+
+if TYPE_CHECKING:
+    from sims.host import Host
+
+_SLACK = 0.95  # clocks drift, and a worker's start is told late
+_SOON_S = 0.5
+
+
+class GraceIsGiven(Inside):
+    name = "grace"
+    sentence = (
+        "An attempt on a worker that is down is given up after a tenth of what it had run, at most a minute; one that "
+        "is --once, or whose worker said that it is back soon, after the whole of it."
+    )
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._ran_since: dict[tuple[Host, int, TaskId], float] = {}
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if not isinstance(effect, TaskMoved):
+                continue
+            key = (host, host.starts, effect.task)
+            if effect.state is State.RUNNING:
+                self._ran_since[key] = clock(host)
+            elif effect.state in (State.QUEUED, State.LOST, State.FAILED) and not isinstance(event, Received):
+                row = host.disk.progress(effect.task)
+                if row is not None and row.state in (State.PLACED, State.RUNNING) and row.worker != host.id:
+                    self._judge(host, row, key)
+
+    def _judge(self, host: Host, row: Progress, key: tuple[Host, int, TaskId]) -> None:
+        known = self._views.of(host).members.get(row.worker)
+        now, settings = clock(host), host.world.settings
+        submission = host.disk.submission(row.task)
+        if known is None or submission is None:
+            return
+        if known.status not in (Status.DOWN, Status.LEFT):
+            if now == self._views.of(host).now:
+                self.fail(f"{host.name} gives {row.task} up on {row.worker}, which is {known.status.name}")
+            return
+        waited_s = now - known.since
+        ran_s = max(0.0, known.since - self._ran_since.get(key, known.since))
+        if submission.once or (known.back_soon and row.state is State.RUNNING):
+            grace_s = min(settings.rerun_grace_s_max, settings.keep_restart_grace_s)
+        elif row.state is State.RUNNING and known.status is Status.DOWN:
+            grace_s = min(ran_s * settings.rerun_grace_factor, settings.rerun_grace_s_max)
+        else:
+            return
+        if waited_s < grace_s * _SLACK - 0.01:
+            self.fail(
+                f"{host.name} gives {row.task} up on {row.worker} after {waited_s:.2f} s of {grace_s:.2f} s"
+            )
+
+
+class CopiesAreEnded(Property):
+    name = "copies are ended"
+    sentence = "Who hears that an attempt runs that it gave up for another, or for good, has it ended."
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._owed: dict[Host, dict[tuple[NodeId, TaskId, Token], float]] = {}
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        now = clock(host)
+        if isinstance(event, Started) or self._views.gap_s(host) > _SOON_S:
+            self._owed[host] = {}
+        owed = self._owed.setdefault(host, {})
+        for inner, made in self._views.steps(host, event, effects):
+            if isinstance(inner, Received):
+                self._heard(host, inner, owed, now)
+            for effect in made:
+                match effect:
+                    case Send(to=to, message=End(items=items)):
+                        for task, token in items:
+                            owed.pop((to, task, token), None)
+                    case TaskMoved(task=task):
+                        for key in [key for key in owed if key[1] == task]:
+                            del owed[key]
+                    case _:
+                        pass
+        for (worker, task, token), since in owed.items():
+            if now - since > _SOON_S:
+                self.fail(f"{host.name} lets {task} run on {worker} under {token}, which it gave up")
+
+    def _heard(
+        self, host: Host, event: Received, owed: dict[tuple[NodeId, TaskId, Token], float], now: float
+    ) -> None:
+        """Judged by what the node has of the task once it handled this."""
+        items: list[tuple[TaskId, Token]] = []
+        match event.message:
+            case Running(items=started):
+                items = [(task, token) for task, token, _ in started]
+            case Have(items=held):
+                runs = (Holding.RUNNING, Holding.WAITING)
+                items = [(task, token) for task, token, holding in held if holding in runs]
+            case _:
+                return
+        for task, token in items:
+            row = host.node.owner.active(task) if host.node is not None else None
+            if row is None or row.state.final or row.token != token or row.worker != event.sender:
+                owed.setdefault((event.sender, task, token), now)
