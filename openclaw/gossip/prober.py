@@ -101,7 +101,11 @@ class Prober:
             return
         probe = self._detector.answered(ack.seq, target)
         row = self._roll.rows.get(target)
-        if probe is None or row is None:
+        if row is None:
+            return
+        if probe is None:
+            if row.suspicion is not None:
+                self.ask(target, now, out)  # too late to count, but it speaks
             return
         if not probe.indirect:
             row.rtt_s = smoothed(row.rtt_s, now - probe.sent)

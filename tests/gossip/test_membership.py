@@ -154,6 +154,19 @@ def test_an_answer_to_an_older_question_is_not_one() -> None:
     assert statuses(machine.handle(Tick(), now + 0.01 + SETTINGS.refused_confirm_s)) == [Status.DOWN]
 
 
+def test_a_suspect_whose_answer_comes_too_late_is_asked_again() -> None:
+    machine, now = acquainted()
+    (ping,) = [e.message for e in machine.handle(LinkDown(B, False), now) if isinstance(e, Send)]
+    assert isinstance(ping, Ping)
+    found: list[Status] = []
+    while not found:
+        now = machine.next_deadline() or now
+        found = statuses(machine.handle(Tick(), now))
+    assert found == [Status.SUSPECT]
+    effects = machine.handle(Received(Ack(ping.seq, HEAD), B), now + 0.01)
+    assert [e.to for e in effects if isinstance(e, Send) and isinstance(e.message, Ping)] == [B]
+
+
 @pytest.mark.parametrize("slept", [False, True])
 def test_our_own_accusation_that_others_repeat_is_not_one_after_we_took_it_back(slept: bool) -> None:
     """What makes another's verdict ours is a question of our own that is open, not one from before a sleep."""
