@@ -29,9 +29,10 @@ ROTATION_S = 15.0
 SPLIT_S = 30.0
 TURN_NODES_MAX = 100  # beyond, a turn is no different and costs minutes
 LOSS = 0.2
+LOSS_TCP = 0.05
 WEATHERS = {
     "datagrams": Weather(mode="hostile", loss=LOSS, duplicate=0.0, stray=0.0),
-    "segments": Weather(mode="tcp", loss=LOSS),
+    "segments": Weather(mode="tcp", loss=LOSS_TCP),
 }
 WORK_MAX = 12_000.0  # node-seconds under loss, and under stalls
 
@@ -62,7 +63,7 @@ ROWS = {
     "idle_false_deaths": "false deaths, idle",
     "stalls_false_deaths_per_node_hour": "false deaths per node-hour, a fifth of the nodes stalling",
     "datagrams_lost_false_deaths_per_node_hour": f"false deaths per node-hour, {LOSS:.0%} of messages lost",
-    "segments_lost_false_deaths_per_node_hour": f"the same over TCP, which sends them again: {LOSS:.0%} lost",
+    "segments_lost_false_deaths_per_node_hour": f"the same over TCP, which repeats and stalls: {LOSS_TCP:.0%} lost",
 }
 
 NOTHING = "–"

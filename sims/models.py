@@ -84,7 +84,7 @@ class Model:
                 for node in sorted(members):
                     if node != self.me:
                         self.view.rows.setdefault(node, Member())
-                self._push_pull()
+                self._join(now)
             case Received(message, sender):
                 assert isinstance(message, Packet)
                 for part in message.parts:
@@ -111,8 +111,12 @@ class Model:
         self._next_probe = now + parameters.period_s * chance()
         if parameters.gossip_s is not None:
             self._next_gossip = now + parameters.gossip_s * chance()
-        if parameters.push_pull_s is not None:
-            self._next_push_pull = now + parameters.push_pull_s * chance()
+
+    def _join(self, now: float) -> None:
+        """Exchange views with somebody at once, and from then on at times of our own."""
+        self._push_pull()
+        if self._parameters.push_pull_s is not None:
+            self._next_push_pull = now + self._push_pull_every_s() * self._rng.random()
 
     def _tick(self, now: float) -> None:
         for seq, relay in list(self._relays.items()):

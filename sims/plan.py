@@ -42,7 +42,7 @@ class Vary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     happening: int
     field: str
-    values: tuple[float, ...]
+    values: tuple[int | float, ...]
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -13,7 +13,7 @@ import pytest
 
 from openclaw.trace import AnyRow, DownRow, ReceiveRow, SendRow, TraceRow, UpRow, decode, encode
 from sims.__main__ import main
-from sims.faults import Crash, Cut, Pause, Work
+from sims.faults import Crash, Cut, ExecutorCrash, Pause, Work
 from sims.live import Board, Pace
 from sims.network import Weather
 from sims.picture import GROUP_OF, LOST, Picture
@@ -82,6 +82,16 @@ def test_every_process_is_a_bar(data: dict[str, Any]) -> None:
     assert [(host, task) for host, _, task in bars] == [(host, task) for host, _, task in starts]
     assert all(abs(bar[1] - start[1]) <= 1 for bar, start in zip(bars, starts, strict=True))
     assert {bar[5] for bar in data["bars"]} >= {"succeeded", "failed", "interrupted"}
+
+
+def test_a_process_that_ends_with_its_executor_is_interrupted_then_and_there() -> None:
+    happenings = (Work(2.0, "n0", (20.0,)), ExecutorCrash(5.0, "n0"), ExecutorCrash(5.0, "n1"))
+    written: list[AnyRow] = []
+    record(Plan(seed=5, nodes=2, seconds=12.0, peace_s=10.0, happenings=happenings), written.append)
+    bars: Any = of_rows(written)["bars"]
+    first = bars[0]
+    assert first[5:] == ["interrupted", "orphaned"]
+    assert abs(first[2] / 100_000 - 5.0) < 0.5
 
 
 def test_every_cut_is_there_with_both_its_ends(data: dict[str, Any]) -> None:

@@ -229,7 +229,7 @@ def test_an_assignment_without_its_intent_is_found(monkeypatch: pytest.MonkeyPat
     world, hosts = mesh(2)
     monkeypatch.setattr(Node, "handle", hasty)
     world.submit(hosts[0], [0.5])
-    with pytest.raises(Violated, match="intent first|counts"):
+    with pytest.raises(Violated, match=r"intent first|counts"):
         world.run(10.0)
 
 

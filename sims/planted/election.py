@@ -1,0 +1,164 @@
+"""Bugs in who leads: epochs, ranks, witnesses, turns."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from msgspec.structs import replace
+
+from openclaw.effects import Effect, Send, Store
+from openclaw.election import bully, rank, standing, turns
+from openclaw.ids import NO_EPOCH
+from openclaw.messages import Coordinator
+from openclaw.notes import Settled
+from openclaw.records import EpochRow, Tier
+from sims.planted.base import Mutant, says, without
+from sims.planted.worlds import turning
+
+
+def one_order_for_all_terms(_true: Any) -> Any:
+    def rank(_term: int, node: str, tier: Tier) -> tuple[int, bytes]:
+        return tuple(Tier).index(tier), sha256(node.encode()).digest()
+
+    return rank
+
+
+def preempts(true: Any) -> Any:
+    def handle(self: Any, event: Any, now: float) -> Any:
+        effects = true(self, event, now)
+        if isinstance(event, Settled) and self.leader is not None:
+            self._seek(now)
+        return effects
+
+    return handle
+
+
+def no_witness(_true: Any) -> Any:
+    def of(cls: Any, term: int, me: Any, ordered: list[Any], now: float) -> Any:
+        return cls(term=term, queue=ordered[: ordered.index(me)], at=now)
+
+    return classmethod(of)
+
+
+def deaf_to_objections(true: Any) -> Any:
+    def on_answer(self: Any, answer: Any, sender: Any, now: float) -> Any:
+        return true(self, replace(answer, leader=NO_EPOCH), sender, now)
+
+    return on_answer
+
+
+def candidacy_raises_the_term(true: Any) -> Any:
+    def on_elect(self: Any, term: int, sender: Any, now: float) -> Any:
+        effects = true(self, term, sender, now)
+        self._floor = max(self._floor, term)
+        return effects
+
+    return on_elect
+
+
+def follower_stores_nothing(true: Any) -> Any:
+    def follow(self: Any, epoch: Any, reason: str, now: float) -> Any:
+        effects = true(self, epoch, reason, now)
+        return [e for e in effects if epoch.node == self.me or not isinstance(e, Store)]
+
+    return follow
+
+
+def never_offers(_true: Any) -> Any:
+    def offer(self: Any, now: float, _floor: int) -> list[Effect]:
+        self._ends = now + self._settings.rotation_s
+        return []
+
+    return offer
+
+
+def offers_too_early(true: Any) -> Any:
+    def init(self: Any, *args: Any) -> None:
+        true(self, *args)
+        self._ends -= self._settings.rotation_s / 2
+
+    return init
+
+
+silent_leader = without(lambda e: isinstance(e, Send) and isinstance(e.message, Coordinator))
+epoch_unstored = without(lambda e: isinstance(e, Store) and isinstance(e.value, EpochRow))
+
+
+ELECTION = (
+    Mutant(
+        "epoch unstored",
+        "an epoch is stored before it is said",
+        ("stored epochs",),
+        bully.Bully,
+        "_lead",
+        epoch_unstored,
+    ),
+    Mutant(
+        "follower stores nothing",
+        "a follower remembers whom it follows",
+        ("stored epochs", "never an older leader"),
+        bully.Bully,
+        "_follow",
+        follower_stores_nothing,
+    ),
+    Mutant(
+        "one order for all terms",
+        "every term has an order of its own",
+        ("elected", "turns"),
+        rank,
+        "rank",
+        one_order_for_all_terms,
+    ),
+    Mutant("preempts on return", "nobody preempts", ("reasons",), bully.Bully, "handle", preempts),
+    Mutant(
+        "no witness",
+        "the best asks the next in line as a witness",
+        ("elected",),
+        standing.Candidacy,
+        "of",
+        no_witness,
+    ),
+    Mutant(
+        "deaf to objections",
+        "a candidate yields to a live leader that a peer names",
+        ("elected",),
+        bully.Bully,
+        "_on_answer",
+        deaf_to_objections,
+    ),
+    Mutant(
+        "candidacy raises the term",
+        "only a stored epoch raises a term",
+        ("terms",),
+        bully.Bully,
+        "_on_elect",
+        candidacy_raises_the_term,
+    ),
+    Mutant("never offers its turn", "turns happen", ("turns",), turns.Turn, "_offer", never_offers, turning),
+    Mutant(
+        "turns are too short",
+        "a turn lasts its time",
+        ("turns",),
+        turns.Turn,
+        "__init__",
+        offers_too_early,
+        turning,
+    ),
+    Mutant(
+        "silent leader",
+        "a leader announces itself, and now and then again",
+        ("leaders speak",),
+        turns.Turn,
+        "serve",
+        silent_leader,
+    ),
+    Mutant(
+        "leads on after sleep",
+        "a wake drops the lead first",
+        ("waking",),
+        bully.Bully,
+        "_on_resumed",
+        says([]),
+    ),
+)

@@ -1,0 +1,131 @@
+"""Bugs in how nodes hear of each other: incarnations, suspicion, verdicts, descriptions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from openclaw import node
+from openclaw.effects import Effect
+from openclaw.gossip import beats, exchange, membership, own, prober, roll, suspicion
+from openclaw.messages import Status
+from sims.planted.base import Mutant, does_nothing, says
+
+
+def spoken_at_once(_true: Any) -> Any:
+    return lambda self, _now: self.latest
+
+
+def incarnation_forgotten(true: Any) -> Any:
+    def init(self: Any, me: Any, boot: Any, settings: Any, rng_for: Any, restored: Any) -> None:
+        true(self, me, boot, settings, rng_for, replace(restored, incarnation=0))
+
+    return init
+
+
+def never_refutes(true: Any) -> Any:
+    def answer(self: Any, rumour: Any, now: float, out: list[Effect]) -> bool:
+        return False if rumour.status is not Status.ALIVE else bool(true(self, rumour, now, out))
+
+    return answer
+
+
+def no_time_to_speak(_true: Any) -> Any:
+    return lambda self, _witnesses, _settings: self.started
+
+
+def hearsay_believed(_true: Any) -> Any:
+    def heard_down(self: Any, row: Any, rumour: Any, now: float, out: list[Effect]) -> bool:
+        self._take(row, rumour, now, out, own=False)
+        return False
+
+    return heard_down
+
+
+def settled_at_once(true: Any) -> Any:
+    return lambda self, _at, now, out: true(self, now, now, out)
+
+
+MEMBERSHIP = (
+    Mutant(
+        "spoken at once",
+        "an incarnation is on disk before anyone hears of it",
+        ("vouched first", "stored epochs"),
+        own.Staged,
+        "spoken",
+        spoken_at_once,
+    ),
+    Mutant(
+        "incarnation forgotten",
+        "a restart goes on from the incarnation on disk",
+        ("vouched first",),
+        node.Node,
+        "__init__",
+        incarnation_forgotten,
+    ),
+    Mutant(
+        "never refutes",
+        "an accusation is answered by a higher incarnation",
+        ("refuted",),
+        own.Own,
+        "answer",
+        never_refutes,
+    ),
+    Mutant(
+        "no time to speak",
+        "a suspect has time to speak up",
+        ("earned verdicts",),
+        suspicion.Suspicion,
+        "deadline",
+        no_time_to_speak,
+    ),
+    Mutant(
+        "hearsay believed",
+        "another's verdict needs a question of one's own",
+        ("earned verdicts",),
+        roll.Roll,
+        "_heard_down",
+        hearsay_believed,
+    ),
+    Mutant(
+        "answers reopen nothing",
+        "who answers is not down",
+        ("earned verdicts", "up is not down"),
+        roll.Roll,
+        "answered",
+        does_nothing,
+    ),
+    Mutant(
+        "settled at once",
+        "a node learns its past from its peers first",
+        ("settled",),
+        membership.Membership,
+        "_settle",
+        settled_at_once,
+    ),
+    Mutant(
+        "helps nobody",
+        "who is asked to ping another does",
+        ("answered",),
+        prober.Prober,
+        "help",
+        does_nothing,
+    ),
+    Mutant(
+        "beats without measure",
+        "heartbeats are bounded for the whole mesh",
+        ("beats",),
+        beats.Beats,
+        "_interval_s",
+        says(0.0),
+    ),
+    Mutant(
+        "asks for no description",
+        "what a node publishes reaches everyone",
+        ("one view",),
+        exchange.Exchange,
+        "due",
+        says([]),
+    ),
+)

@@ -1,0 +1,164 @@
+"""Bugs in how an owner keeps a task: retries, grace, intents, tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from openclaw.exec import (
+    ledger,
+    outbox,
+    owner,
+    timers,
+    watch,
+)
+from sims.planted.base import Mutant, Wrong
+
+
+def as_if_not_once(true: Any) -> Any:
+    def give_up(self: Any, entry: Any, *args: Any, **kwargs: Any) -> None:
+        kept, entry.submission = entry.submission, replace(entry.submission, once=False)
+        true(self, entry, *args, **kwargs)
+        entry.submission = kept
+
+    return give_up
+
+
+def no_grace_for_once(true: Any) -> Any:
+    return lambda self, entry, peer: 0.0 if entry.submission.once else true(self, entry, peer)
+
+
+def no_grace_for_what_ran(true: Any) -> Any:
+    return lambda self, entry, peer: (
+        true(self, entry, peer) if entry.submission.once or peer.back_soon else 0.0
+    )
+
+
+def acknowledged_before_fetched(true: Any) -> Any:
+    def conclude(self: Any, *args: Any) -> bool:
+        true(self, *args)
+        return True
+
+    return conclude
+
+
+def one_retry_more(true: Any) -> Any:
+    def verdict(submission: Any, progress: Any, exit: Any, *, current: bool) -> Any:
+        return true(replace(submission, retries=submission.retries + 1), progress, exit, current=current)
+
+    return verdict
+
+
+def unsaid(reason: str) -> Wrong:
+    """Workers are not told to end an attempt for this reason."""
+
+    def wrong(true: Any) -> Any:
+        def end(self: Any, worker: Any, task: Any, token: Any, why: str) -> None:
+            if why != reason:
+                true(self, worker, task, token, why)
+
+        return end
+
+    return wrong
+
+
+def retried_never(true: Any) -> Any:
+    def set_(self: Any, when: float, kind: str, *args: Any) -> None:
+        if kind != "retry":
+            true(self, when, kind, *args)
+
+    return set_
+
+
+def tokens_of_one_start(true: Any) -> Any:
+    """Attempts are counted anew in every start."""
+
+    def restore(self: Any, submission: Any, progress: Any, now: float) -> None:
+        true(self, submission, replace(progress, attempt=0), now)
+
+    return restore
+
+
+def without_intent(true: Any) -> Any:
+    def move(self: Any, entry: Any, *args: Any, **changes: Any) -> None:
+        true(self, entry, *args, **{**changes, "intent": False} if "intent" in changes else changes)
+
+    return move
+
+
+OWNERS = (
+    Mutant(
+        "--once again",
+        "--once never starts twice",
+        ("retries", "once"),
+        ledger.Ledger,
+        "give_up",
+        as_if_not_once,
+    ),
+    Mutant(
+        "no grace for --once",
+        "--once waits for its worker to come back",
+        ("grace",),
+        watch.Watch,
+        "_grace_s",
+        no_grace_for_once,
+    ),
+    Mutant(
+        "no grace for what ran",
+        "what ran long is given time",
+        ("grace",),
+        watch.Watch,
+        "_grace_s",
+        no_grace_for_what_ran,
+    ),
+    Mutant(
+        "acknowledged before fetched",
+        "an outcome is acknowledged when all of it is here",
+        ("outcomes are kept",),
+        ledger.Ledger,
+        "conclude",
+        acknowledged_before_fetched,
+    ),
+    Mutant("one retry more", "--retries counts", ("retries",), owner, "verdict", one_retry_more),
+    Mutant(
+        "cancelled in silence",
+        "a cancellation reaches the worker",
+        ("cancel",),
+        outbox.Outbox,
+        "end",
+        unsaid("cancel"),
+    ),
+    Mutant(
+        "copies run on",
+        "a copy that was given up is ended",
+        ("copies are ended",),
+        outbox.Outbox,
+        "end",
+        unsaid("superseded"),
+    ),
+    Mutant(
+        "never retried",
+        "a task that waits has a deadline",
+        ("a deadline", "every task ends"),
+        timers.Timers,
+        "set",
+        retried_never,
+    ),
+    Mutant(
+        "attempts counted anew",
+        "a token is minted once",
+        ("new tokens",),
+        ledger.Ledger,
+        "restore",
+        tokens_of_one_start,
+    ),
+    Mutant(
+        "without intent",
+        "the intent of --once is stored first",
+        ("intent first",),
+        ledger.Ledger,
+        "move",
+        without_intent,
+    ),
+)

@@ -1,0 +1,101 @@
+"""Bugs in who gets a task: grants, leases, demand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from openclaw.exec import (
+    leader,
+    news,
+    placing,
+    schedule,
+)
+from sims.planted.base import Mutant, does_nothing, says
+from sims.planted.worlds import turning
+
+
+def fullest_first(_true: Any) -> Any:
+    def fewest(heap: list[Any], depth: float) -> Any:
+        able = [entry[-1] for entry in heap if entry[-1].load / entry[-1].slots < depth]
+        if not able:
+            return None
+        seat = max(able, key=lambda seat: (seat.load / seat.slots, seat.node))
+        seat.load += 1
+        return seat
+
+    return fewest
+
+
+def grants_counted_twice(true: Any) -> Any:
+    """What is on its way to an owner is granted again when it asks again."""
+
+    def demanded(self: Any, demand: Any, owner: Any) -> None:
+        true(self, replace(demand, seen=1 << 40), owner)
+
+    return demanded
+
+
+def not_demanded_again(true: Any) -> Any:
+    def follow(self: Any, epoch: Any, now: float) -> None:
+        changed = self._ledger.demands.changed
+        true(self, epoch, now)
+        self._ledger.demands.changed = changed
+
+    return follow
+
+
+def leases_leak(_true: Any) -> Any:
+    def expire(self: Any, _now: float) -> None:
+        self._leases.clear()
+
+    return expire
+
+
+PLACING = (
+    Mutant("fullest first", "the fewest tasks a slot", ("grants",), schedule, "_fewest", fullest_first),
+    Mutant(
+        "granted twice",
+        "a grant on its way is not granted again",
+        ("grants",),
+        leader.Leader,
+        "_demanded",
+        grants_counted_twice,
+    ),
+    Mutant(
+        "leases leak",
+        "a grant that nobody used is free again",
+        ("grants",),
+        leader.Leader,
+        "_expire",
+        leases_leak,
+        turning,
+    ),
+    Mutant(
+        "empty hand-over",
+        "a successor knows what is on its way",
+        ("grants",),
+        leader.Leader,
+        "_outstanding",
+        says(()),
+        turning,
+    ),
+    Mutant(
+        "not demanded again",
+        "a new leader hears of all that waits",
+        ("a deadline", "every task ends"),
+        placing.Placing,
+        "follow",
+        not_demanded_again,
+        turning,
+    ),
+    Mutant(
+        "taken untold",
+        "a worker tells what it took of each grant",
+        ("demand",),
+        news.News,
+        "took",
+        does_nothing,
+    ),
+)

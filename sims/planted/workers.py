@@ -1,0 +1,152 @@
+"""Bugs in how a worker takes and ends a task: fences, slots, outcomes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from msgspec.structs import replace
+
+from openclaw.effects import Store
+from openclaw.exec import (
+    admission,
+    deliveries,
+    fences,
+    worker,
+)
+from openclaw.records import Attempt, Table
+from sims.planted.base import Mutant, does_nothing, planted, says, without
+from sims.planted.worlds import draining, hasty, hostile
+
+
+def old_epochs_welcome(true: Any) -> Any:
+    def refuse_all(self: Any, assign: Any, sender: Any, now: float) -> Any:
+        return true(self, replace(assign, epoch=max(assign.epoch, self._epoch)), sender, now)
+
+    return refuse_all
+
+
+def any_start_will_do(true: Any) -> Any:
+    def refuse_all(self: Any, assign: Any, sender: Any, now: float) -> Any:
+        return true(self, replace(assign, boot=self._boot), sender, now)
+
+    return refuse_all
+
+
+def unsworn(true: Any) -> Any:
+    """Says "not started", and keeps no fence."""
+
+    def asked(self: Any, ask: Any, sender: Any) -> None:
+        with planted(type(self._fences), "raise_to", does_nothing):
+            true(self, ask, sender)
+
+    return asked
+
+
+def last_come_first_served(true: Any) -> Any:
+    def start(self: Any) -> Any:
+        self._waiting = OrderedDict(reversed(self._waiting.items()))
+        return true(self)
+
+    return start
+
+
+def attempt_unstored(true: Any) -> Any:
+    return without(lambda e: isinstance(e, Store) and isinstance(e.value, Attempt))(true)
+
+
+def end_unstored(true: Any) -> Any:
+    return without(lambda e: isinstance(e, Store) and e.table is Table.ATTEMPTS and e.value is not None)(true)
+
+
+def one_slot_more(true: Any) -> Any:
+    return property(lambda self: true.fget(self) + 1)
+
+
+WORKERS = (
+    Mutant(
+        "old epochs welcome",
+        "no older epoch than the newest stored",
+        ("assigned",),
+        admission.Admission,
+        "refuse_all",
+        old_epochs_welcome,
+        hasty,
+    ),
+    Mutant(
+        "any start will do",
+        "an assignment is for one start of the worker",
+        ("assigned",),
+        admission.Admission,
+        "refuse_all",
+        any_start_will_do,
+    ),
+    Mutant(
+        "no fence",
+        "a token starts once",
+        ("a token starts once", "not started"),
+        fences.Fences,
+        "passes",
+        says(True),
+        hostile,
+    ),
+    Mutant(
+        "sworn off and started",
+        "what was sworn off never starts",
+        ("not started",),
+        worker.Worker,
+        "_asked",
+        unsworn,
+        hostile,
+    ),
+    Mutant(
+        "last come, first served",
+        "first come, first served",
+        ("first come, first served",),
+        worker.Worker,
+        "_start",
+        last_come_first_served,
+    ),
+    Mutant(
+        "attempt unstored",
+        "an attempt is stored before it starts",
+        ("stored before started",),
+        worker.Worker,
+        "_start",
+        attempt_unstored,
+    ),
+    Mutant(
+        "end unstored",
+        "an outcome is stored before it is told",
+        ("real results",),
+        worker.Worker,
+        "_exited",
+        end_unstored,
+    ),
+    Mutant(
+        "one slot more",
+        "no node runs more than its slots",
+        ("slots",),
+        worker.Worker,
+        "_slots",
+        one_slot_more,
+    ),
+    Mutant(
+        "takes anything",
+        "the worker has the last word",
+        ("the last word",),
+        admission.Admission,
+        "refuse",
+        says(""),
+        draining,
+    ),
+    Mutant(
+        "outcome told once",
+        "an outcome is told until it is acknowledged",
+        ("every task ends", "nothing left behind"),
+        deliveries.Deliveries,
+        "_overdue",
+        says([]),
+        hostile,
+    ),
+)
