@@ -172,7 +172,7 @@ class Bully:
             self._floor = max(self._floor, answer.stored.term)
             return self._stand(now)
         if answer.standing:
-            candidacy.defer(now + self._settings.announce_s)
+            candidacy.defer(sender, now + self._settings.announce_s)
             return []
         return self._go_on(candidacy, now) if candidacy.answered(sender) else []
 

@@ -24,6 +24,7 @@ class Candidacy:
     at: float
     open: set[NodeId] = field(default_factory=set)
     round_size: int = 1
+    deferred: bool = False
 
     @classmethod
     def of(cls, term: int, me: NodeId, ordered: list[NodeId], now: float) -> Candidacy:
@@ -39,18 +40,18 @@ class Candidacy:
         asked, self.queue = self.queue[: self.round_size], self.queue[self.round_size :]
         self.round_size *= 2
         self.open = set(asked)
-        self.at = until
+        self.at, self.deferred = until, False
         return asked
 
-    def defer(self, until: float) -> None:
-        """Someone above takes it from here, and has until then to announce."""
-        self.open.clear()
-        self.at = until
+    def defer(self, peer: NodeId, until: float) -> None:
+        """`peer` takes it from here, and has until then to announce; so has whoever says the same after it."""
+        self.open.discard(peer)
+        self.at, self.deferred = until, True
 
     def answered(self, peer: NodeId) -> bool:
         """`peer` does not object. True when nobody of this round is left to wait for."""
         self.open.discard(peer)
-        return not self.open
+        return not self.open and not self.deferred
 
 
 class Standing:

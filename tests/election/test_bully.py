@@ -295,6 +295,24 @@ def test_the_best_above_are_asked_one_then_two_then_four() -> None:
     assert len([message for _, _, message in loop.sent if isinstance(message, Elect)]) == 7
 
 
+def test_whoever_says_last_that_it_stands_has_its_whole_time_to_announce() -> None:
+    loop = meshed(20)
+    leader = loop.leader()
+    ranked = [node for node in order(2, loop.nodes, lambda _: Tier.MAINS) if node != leader]
+    last = ranked[-1]
+    loop.dead = set(loop.nodes) - {last}
+    loop.member(last, leader, Status.DOWN)
+    loop.run((len(ranked) - 1) * SETTINGS.rank_step_s + 0.01 + SETTINGS.answer_s)  # two are asked now
+    answer = ElectAnswer(2, True, Tier.MAINS, Epoch(1, leader))
+    for peer in ranked[1:3]:
+        loop.give(last, Received(answer, peer))
+        asked = len([message for _, _, message in loop.sent if isinstance(message, Elect)])
+        loop.run(SETTINGS.announce_s * 0.9)
+    assert len([message for _, _, message in loop.sent if isinstance(message, Elect)]) == asked
+    loop.run(SETTINGS.announce_s * 0.2)
+    assert len([message for _, _, message in loop.sent if isinstance(message, Elect)]) > asked
+
+
 def test_an_older_epoch_is_not_followed() -> None:
     loop = meshed(3)
     loop.kill(loop.leader())
