@@ -24,12 +24,16 @@ SURVIVED = 3
 class Caught:
     """How it went: in how many worlds a property that the mutant names failed, from which seed on, and which."""
 
-    mutant: Mutant
+    name: str
     seeds: int = 0
     first: int | None = None
     failures: int = 0
     by: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def mutant(self) -> Mutant:
+        return by_name(self.name)
 
     @property
     def per_1000(self) -> float:
@@ -44,7 +48,7 @@ def failed(mutant: Mutant, seed: int) -> tuple[str, ...]:
 
 def hunt(mutant: Mutant, seeds: range, enough: int | None = None) -> Caught:
     """Try the seeds, until it was caught `enough` times."""
-    caught = Caught(mutant)
+    caught = Caught(mutant.name)
     for seed in seeds:
         names = failed(mutant, seed)
         caught.seeds += 1

@@ -9,10 +9,10 @@ from openclaw.effects import Effect, Event, Received, Send, Started
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import End, Have, Holding, Status
 from openclaw.messages import Started as Running
-from openclaw.notes import Note, TaskMoved
+from openclaw.notes import MemberChanged, Note, TaskMoved
 from openclaw.records import Progress, State
 from sims.properties.base import Property
-from sims.properties.views import Inside, Views, clock
+from sims.properties.views import Inside, Known, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -31,9 +31,14 @@ class GraceIsGiven(Inside):
     def __init__(self, views: Views) -> None:
         super().__init__(views)
         self._ran_since: dict[tuple[Host, int, TaskId], float] = {}
+        self._workers: dict[tuple[Host, int, NodeId], Known] = {}
 
     def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
         for effect in effects:
+            if isinstance(effect, MemberChanged):
+                now = clock(host)
+                known = Known(effect.status, effect.incarnation, now, now, effect.back_soon)
+                self._workers[host, host.starts, effect.node] = known
             if not isinstance(effect, TaskMoved):
                 continue
             key = (host, host.starts, effect.task)
@@ -45,15 +50,13 @@ class GraceIsGiven(Inside):
                     self._judge(host, row, key)
 
     def _judge(self, host: Host, row: Progress, key: tuple[Host, int, TaskId]) -> None:
-        known = self._views.of(host).members.get(row.worker)
+        known = self._workers.get((host, host.starts, row.worker))
         now, settings = clock(host), host.world.settings
         submission = host.disk.submission(row.task)
         if known is None or submission is None:
             return
         if known.status not in (Status.DOWN, Status.LEFT):
-            if now == self._views.of(host).now:
-                self.fail(f"{host.name} gives {row.task} up on {row.worker}, which is {known.status.name}")
-            return
+            self.fail(f"{host.name} gives {row.task} up on {row.worker}, which is {known.status.name}")
         waited_s = now - known.since
         ran_s = max(0.0, known.since - self._ran_since.get(key, known.since))
         if submission.once or (known.back_soon and row.state is State.RUNNING):
