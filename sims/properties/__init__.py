@@ -12,7 +12,7 @@ from sims.properties.attempts import (
     TokensStartOnce,
 )
 from sims.properties.base import Property, Violated
-from sims.properties.bounds import MessagesAreBounded, SlotsAreKept
+from sims.properties.bounds import MessagesAreBounded, NobodySpins, SlotsAreKept
 from sims.properties.counted import Counted
 from sims.properties.election import (
     CandidatesAskAround,
@@ -109,6 +109,7 @@ def all_properties() -> tuple[Property, ...]:
         MembersOnly(views),
         SlotsAreKept(),
         MessagesAreBounded(),
+        NobodySpins(),
         NobodyWaitsForEver(views),
         EveryTaskEnds(),
         OneLeader(),

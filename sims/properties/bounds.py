@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from openclaw.config import Settings
-from openclaw.effects import Effect, Event, Send
+from openclaw.effects import Effect, Event, Send, Tick
 from openclaw.messages import Assign, Demand, Digest, Grant, Offer, Outcomes, Report
 from openclaw.notes import LoadChanged
 from sims.properties.base import Property
 from sims.properties.membership import head_of
+from sims.properties.views import clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -37,6 +39,34 @@ class SlotsAreKept(Property):
                     self.fail(f"{host.name} holds {effect}")
         if len(effects) > EFFECTS_MAX:
             self.fail(f"{host.name} makes {len(effects)} effects of one event")
+
+
+class NobodySpins(Property):
+    name = "no spinning"
+    sentence = (
+        "A node is woken by its own deadlines a bounded number of times a second: what is due gets done."
+    )
+
+    WINDOW_S = 0.1
+    TICKS_MAX = 400
+
+    def __init__(self) -> None:
+        self._since: dict[Host, float] = {}
+        self._ticks: Counter[Host] = Counter()
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        if not isinstance(event, Tick):
+            return
+        self._ticks[host] += 1
+        if self._ticks[host] <= self.TICKS_MAX:
+            return
+        now = clock(host)
+        if now - self._since.get(host, float("-inf")) < self.WINDOW_S:
+            self.fail(
+                f"{host.name} is woken {self.TICKS_MAX} times in {self.WINDOW_S} s, and makes {effects}"
+            )
+        self._since[host] = now
+        self._ticks[host] = 0
 
 
 class MessagesAreBounded(Property):
