@@ -28,6 +28,8 @@ RETURN_S_MAX = 60.0
 SPREAD_S_MAX = 30.0
 HEAL_S_MAX = 120.0
 ELECTION_S_MAX = 30.0
+LOSS = 0.2  # of messages that nobody repeats
+LOSS_TCP = 0.05  # of segments, which TCP does
 SHARES = (("50", 0.5), ("99", 0.99), ("99.99", 0.9999))
 
 
@@ -232,7 +234,10 @@ def split(bench: Bench, samples: Samples, for_s: float) -> None:
 
 
 def stalls(bench: Bench, samples: Samples, seconds: float, share: float = 0.2) -> None:
-    """Some nodes stall now and then, up to four seconds; verdicts on the others are mistakes."""
+    """Some nodes stall now and then, up to four seconds; verdicts on the others are mistakes.
+
+    Those on the stalling ones are counted by themselves: whoever finds silent losses in two seconds calls them dead.
+    """
     slow = bench.others(max(1, round(len(bench.hosts) * share)))
     bench.meter.clear()
     bench.meter.excused = {host.id for host in slow}
@@ -247,6 +252,7 @@ def stalls(bench: Bench, samples: Samples, seconds: float, share: float = 0.2) -
     bench.run(seconds)
     healthy = (len(bench.hosts) - len(slow)) * seconds / 3600
     samples["stalls_false_deaths_per_node_hour"].append(bench.meter.false_deaths / healthy)
+    samples["stalling_called_dead_per_node_hour"].append(bench.meter.excused_deaths / healthy)
 
 
 def lossy(bench: Bench, samples: Samples, what: str, seconds: float) -> None:

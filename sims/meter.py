@@ -73,6 +73,7 @@ class Meter:
         self.learned: defaultdict[NodeId, dict[str, float]] = defaultdict(dict)  # what it is
         self.leaders: list[tuple[float, str, Epoch | None]] = []
         self.false_deaths = 0
+        self.excused_deaths = 0  # of those that ran, if slowly
 
     def _observe(self, at: float, who: str, what: object) -> None:
         match what:
@@ -102,7 +103,10 @@ class Meter:
         self.down[node].setdefault(who, at)
         network, me = self._world.network, self._world.host(who).id
         reachable = network.clear(me, node) and network.clear(node, me)
-        if self._world.hosts[node].awake and reachable and not {node, me} & self.excused:
+        accused = self._world.hosts[node]
+        if node in self.excused:
+            self.excused_deaths += accused.running and reachable
+        elif accused.awake and reachable and me not in self.excused:
             self.false_deaths += 1
 
     # --- sums ------------------------------------------------------------------------------------

@@ -16,14 +16,17 @@ from openclaw.effects import Send
 from openclaw.messages import Status
 from openclaw.notes import MemberChanged
 from sims import experiments
+from sims.__main__ import main
 from sims.bench import MODELS, OURS, PROTOCOLS, Bench, NeverFound, Protocol
 from sims.documents import put
 from sims.experiments import Samples
-from sims.measure import ROWS, WEATHERS, as_markdown, summed_up, table, to_json
+from sims.figures import ROWS, Results, as_markdown, known, merged, table, to_json
+from sims.measure import WEATHERS, summed_up
 from sims.meter import Figure, figure, quantile
 from sims.models import MEMBERLIST, SWIM
 from sims.network import Weather
-from sims.plots import write_plots
+from sims.plots import PLOTS, write_plots
+from sims.targets import TARGETS, verdicts
 
 MEMBERLIST_MODEL, SWIM_MODEL = MODELS
 
@@ -202,3 +205,61 @@ def test_what_was_measured_is_a_table_a_document_and_pictures(tmp_path: Path) ->
     (picture,) = (tmp_path / "plots").iterdir()
     drawing = ElementTree.parse(picture).getroot()
     assert len(drawing.findall("{http://www.w3.org/2000/svg}circle")) == 2
+
+
+def results_of(sizes: dict[str, dict[str, list[float]]], protocol: Protocol = OURS) -> Results:
+    return {protocol.name: {size: summed_up(defaultdict(list, samples)) for size, samples in sizes.items()}}
+
+
+def test_figures_of_several_runs_become_one(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    first.write_text(to_json(results_of({"100": {"heal_s": [inf]}, "3": {"heal_s": [1.0]}})))
+    second.write_text(to_json(results_of({"10": {"heal_s": [2.0]}}, SWIM_MODEL)))
+    both = merged([known(first), known(second), results_of({"3": {"heal_s": [4.0]}})])
+    assert list(both) == [OURS.name, SWIM_MODEL.name]
+    assert list(both[OURS.name]) == ["3", "100"]
+    assert both[OURS.name]["100"]["heal_s"].worst == inf
+    assert both[OURS.name]["3"]["heal_s"].mean == 4.0
+    assert "| halves heal: all see all, one leader | 4 / 4 | – | never / never |" in as_markdown(both)
+    assert f"| … {SWIM_MODEL.name} | – | 2 / 2 | – |" in as_markdown(both)
+    assert [line for line in table(both).splitlines() if line.endswith(" (model)")][1].startswith("10 nodes")
+
+
+def test_a_target_is_held_against_the_worst_of_its_sizes() -> None:
+    assert {target.row for target in TARGETS} <= set(ROWS)
+    good = results_of({"3": {"process_death_last_s": [0.2]}, "1000": {"rumour_99.99_percent_s": [0.5, 0.9]}})
+    assert verdicts(good).count("reached") == 2
+    assert "not reached" not in verdicts(good)
+    bad = results_of(
+        {"3": {"heal_s": [1.0]}, "10": {"heal_s": [16.0]}, "1000": {"process_death_last_s": [2.0]}}
+    )
+    assert "| 15 s | 16 s (at 10) | **not reached** |" in verdicts(bad)
+    assert "process killed" not in verdicts(bad)
+
+
+def test_mistakes_are_held_against_those_of_plain_swim() -> None:
+    row = "datagrams_lost_false_deaths_per_node_hour"
+    for ours, word in ((2.0, "| reached |"), (2.1, "| **not reached** |")):
+        both = results_of({"10": {row: [ours]}}) | results_of({"10": {row: [100.0]}}, SWIM_MODEL)
+        assert verdicts(both).endswith(word)
+    assert "plain SWIM" not in verdicts(results_of({"10": {row: [0.0]}}))
+
+
+def test_the_command_measures_and_leaves_figures_plots_and_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sims.measure.WORK_MAX", 30.0)
+    monkeypatch.setattr("sims.measure.rounds", lambda _nodes: 2)
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in ("measured", "targets")))
+    asked = ["measure", "--nodes", "3", "--json", "all.json", "--plots", "plots", "--doc", "page.md"]
+    assert main(asked) == 0
+    measured = known(tmp_path / "all.json")
+    assert set(measured) == {protocol.name for protocol in PROTOCOLS}
+    assert set(measured[OURS.name]["3"]) >= set(ROWS)
+    assert "plain SWIM (model), 3 nodes:" in capsys.readouterr().out
+    assert len(list((tmp_path / "plots").iterdir())) == len(PLOTS)
+    assert "not reached" not in page.read_text()
+    assert main(["measure", "--nodes", "", "--known", "all.json", "--json", "again.json"]) == 0
+    assert known(tmp_path / "again.json") == measured
