@@ -32,6 +32,7 @@ WEATHERS = {
     "segments": Weather(mode="tcp", loss=LOSS_TCP),
 }
 WORK_MAX = 12_000.0  # node-seconds under loss, and under stalls
+WORK_S_MAX = 1200.0
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -112,7 +113,7 @@ def _life(protocol: Protocol, nodes: int, seed: int, samples: Samples) -> float:
 
 def _mistakes(protocol: Protocol, nodes: int, seed: int, samples: Samples) -> float:
     """Stalls, and messages that get lost."""
-    seconds = WORK_MAX / nodes
+    seconds = min(WORK_S_MAX, WORK_MAX / nodes)
     bench = Bench(protocol, nodes, seed + 1)
     with bench.standing_in():
         bench.found()

@@ -1,20 +1,31 @@
-"""Every command that the docs quote is run here, as it stands there, against real nodes."""
+"""Every command that the docs quote is run here, as it stands there: against real nodes, or in the simulator.
+
+What sims/README.md says is held against what there is: every command, option, row, file and folder, and its TOML.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from benchmarks.local_mesh import LocalMesh
+from sims.__main__ import COMMANDS
+from sims.plan import variants
+from sims.scenario import run
+from sims.tomlfile import loads
 
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SIMULATOR = ROOT / "sims"
+DOCS = [ROOT / "README.md", SIMULATOR / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 # What starts nodes or needs another machine's firewall is run by other tests, in other words.
@@ -37,6 +48,10 @@ def quoted_commands() -> list[str]:
                 if re.match(r"(openclaw|make|sudo|ls|python -m)\b", command):
                     found.append(command)
     return sorted(set(found))
+
+
+COMMANDS_QUOTED = [command for command in quoted_commands() if command not in ELSEWHERE]
+SIMULATED = [command for command in COMMANDS_QUOTED if command.startswith("python -m sims")]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +78,7 @@ def test_there_are_commands_to_test() -> None:
     assert len([command for command in quoted_commands() if command.startswith("openclaw")]) >= 8
 
 
-@pytest.mark.parametrize("command", [each for each in quoted_commands() if each not in ELSEWHERE])
+@pytest.mark.parametrize("command", [each for each in COMMANDS_QUOTED if each not in SIMULATED])
 def test_quoted_command_works(mesh: LocalMesh, folder: Path, command: str) -> None:
     node = mesh["laptop"]
     if "3kq7…" in command:
@@ -81,3 +96,62 @@ def test_quoted_command_works(mesh: LocalMesh, folder: Path, command: str) -> No
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+# --- the simulator -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like the project's folder, as far as the simulator's examples read or write there."""
+    folder = tmp_path_factory.mktemp("simulator")
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "simulation.md", folder / "docs")
+    (folder / "sims").mkdir()
+    (folder / "sims" / "scenarios").symlink_to(SIMULATOR / "scenarios")
+    return folder
+
+
+def test_quoted_simulations_work(elsewhere: Path) -> None:
+    """In the order in which the page has them: a later one may read what an earlier one wrote."""
+    assert {command.split()[3] for command in SIMULATED} == set(COMMANDS)
+    page = (SIMULATOR / "README.md").read_text()
+    for command in sorted(SIMULATED, key=page.index):
+        words = f'"{sys.executable}" {command.removeprefix("python ")}'
+        done = subprocess.run(
+            words, shell=True, cwd=elsewhere, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def options_of(command: str) -> set[str]:
+    commands = argparse.ArgumentParser().add_subparsers()
+    import_module(COMMANDS[command][0]).add_parser(commands)
+    actions = commands.choices[command]._actions
+    return {name for action in actions for name in action.option_strings if name.startswith("--")} - {
+        "--help"
+    }
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_the_simulator_is_explained(command: str) -> None:
+    section = (SIMULATOR / "README.md").read_text().partition("## Commands")[2].partition("## Scenarios")[0]
+    told = next(part for part in section.split("\n### ") if command in part.partition(":")[0].split(", "))
+    assert {name for name in options_of(command) if name not in told} == set()
+
+
+def test_every_file_of_the_simulator_is_explained() -> None:
+    table = (
+        (SIMULATOR / "README.md").read_text().partition("## Where things are")[2].partition("## To add")[0]
+    )
+    told = {name.rstrip("/") for name in re.findall(r"`([\w.]+(?:\.py|/))`", table)}
+    there = {path.name for path in SIMULATOR.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert told == there - {"__pycache__"}
+
+
+def test_the_scenario_that_is_shown_can_be_run() -> None:
+    (text,) = re.findall(
+        r"^```toml\n(.*?)^```", (SIMULATOR / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    for plan in variants(loads(text)):
+        assert run(plan).failed == ()
