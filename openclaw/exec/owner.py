@@ -197,19 +197,21 @@ class Owner:
             if (gave_up or kept is not None) and ran(outcome.exit):
                 self.ledger.out.effects.append(n.Duplicate(task, token))
         elif was_on(entry.progress, sender):
-            self._judge(entry, outcome, sender, now)
+            self._judge(entry, outcome, sender, now, gave_up=gave_up)
         else:
             self.ledger.out.acknowledge(sender, task, token)
 
-    def _judge(self, entry: Entry, outcome: m.Outcome, sender: NodeId, now: float) -> None:
+    def _judge(self, entry: Entry, outcome: m.Outcome, sender: NodeId, now: float, *, gave_up: bool) -> None:
         """An attempt of a task that has no final yet has ended."""
         task, token, exit = outcome.task, outcome.token, outcome.exit
         progress = entry.progress
         current = token == progress.token and progress.state not in WAITING
         to = verdict(entry.submission, progress, exit, current=current)
+        if to in (State.FAILED, State.TIMED_OUT) and not (current or gave_up):
+            to = None  # word of a failure that was counted when it came first
         reason = explain(exit)
         if to is None:
-            pass  # a superseded attempt that was ended: the newer one goes on
+            pass  # a superseded attempt that has nothing new to tell: the newer one goes on
         elif to.final:
             if progress.token is not None and progress.token != token and progress.state not in WAITING:
                 self.ledger.out.end(progress.worker, task, progress.token, "superseded")

@@ -536,3 +536,22 @@ def test_an_outcome_from_who_never_had_the_task_is_not_believed() -> None:
     mesh.give(0, e.Received(forged, mesh.ids[2]))
     mesh.run()
     assert mesh.state(task) is State.RUNNING
+
+
+@pytest.mark.parametrize("again_s", [0.0, 5.0])
+def test_a_failure_that_is_told_twice_is_counted_once(again_s: float) -> None:
+    """At once, and when the next attempt is on its way."""
+    mesh = Mesh(2)
+    (task,) = mesh.submit(0, needs=Needs(node=mesh.ids[1]), retries=1)
+    held = mesh.progress(task).token
+    assert held is not None
+    mesh.finish(code=3)
+    mesh.advance(again_s)
+    mesh.give(0, e.Received(m.Outcomes((m.Outcome(task, held, Exit(3)),)), mesh.ids[1]))
+    mesh.run()
+    assert mesh.progress(task).failures == 1
+    mesh.advance(5.0)
+    assert mesh.state(task) is State.RUNNING
+    mesh.finish(code=3)
+    mesh.run()
+    assert mesh.state(task) is State.FAILED
