@@ -148,7 +148,7 @@ class Case:
 
     suspected_at: float | None = None
     evidence: bool = False  # since it last answered
-    answered_at: float = float("-inf")  # a question that is younger than the doubt
+    answered_at: float = float("-inf")  # in time, a question that is younger than the doubt
     asked: dict[int, float] = field(default_factory=dict)  # pings without an answer, by number
 
 
@@ -183,9 +183,9 @@ class VerdictsAreEarned(Property):
                         case_.evidence = case_.evidence or _says_down(event, node)
                     else:
                         case_.suspected_at, case_.evidence = None, False
-                case Send(to=to, message=Ping(seq=seq)):
+                case Send(to=to, message=Ping(seq=seq)) if not _for_another(event):
                     asked = self._cases.setdefault((host, to), Case()).asked
-                    asked[seq] = now
+                    asked.setdefault(seq, now)
                     for old in [old for old, at in asked.items() if now - at > 2 * _LONG_S]:
                         del asked[old]
                 case _:
@@ -195,9 +195,12 @@ class VerdictsAreEarned(Property):
         match event:
             case Received(message=Ack(seq=seq, target=target), sender=sender):
                 case_ = self._cases.setdefault((host, target or sender), Case())
+                now, settings = clock(host), host.world.settings
                 asked_at = case_.asked.pop(seq, float("-inf"))
-                if case_.suspected_at is not None and asked_at >= max(case_.suspected_at, case_.answered_at):
-                    case_.answered_at, case_.evidence = clock(host), False
+                in_time = now - asked_at < settings.probe_timeout_s + settings.indirect_timeout_s
+                doubted_at = max(case_.suspected_at or now, case_.answered_at)
+                if case_.suspected_at is not None and in_time and asked_at >= doubted_at:
+                    case_.answered_at, case_.evidence = now, False
             case LinkDown(peer=peer, refused=True):
                 self._cases.setdefault((host, peer), Case()).evidence = True
             case _:
@@ -218,6 +221,11 @@ class VerdictsAreEarned(Property):
             self.fail(f"{host.name} finds {node} down {waited_s:.3f} s after it spoke, without evidence")
         if now < view.woke_at + settings.resume_quiet_s - _HAIR:
             self.fail(f"{host.name} slept until just now, and finds {node} down")
+
+
+def _for_another(event: Event) -> bool:
+    """A helper's ping is the question of whoever asked for it."""
+    return isinstance(event, Received) and isinstance(event.message, PingRequest)
 
 
 def _says_down(event: Event, node: NodeId) -> bool:

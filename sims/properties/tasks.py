@@ -171,33 +171,36 @@ class RetriesAreCounted(Property):
     name = "retries"
     sentence = "A task runs again after a failure as often as was asked for, and never for another reason of its own."
 
+    def __init__(self) -> None:
+        self._counted: dict[TaskId, set[Token | None]] = {}
+
     def committing(self, host: Host, stores: Sequence[Store]) -> None:
         for old, new in moved(host, stores):
             submission = host.disk.submission(new.task)
-            if submission is None or old is None or old.state.final:
-                continue
-            if new.failures not in (old.failures, old.failures + 1) or new.deaths not in (
-                old.deaths,
-                old.deaths + 1,
-            ):
-                self.fail(
-                    f"{new.task} had {old.failures}/{old.deaths} failures/deaths, and has {new.failures}"
-                )
-            if new.failures > (0 if submission.once else submission.retries):
-                self.fail(
-                    f"{new.task} failed {new.failures} times and goes on; {submission.retries} were allowed"
-                )
+            if submission is not None and old is not None and not old.state.final:
+                self._judge(host, submission, old, new)
+
+    def _judge(self, host: Host, submission: Submission, old: Progress, new: Progress) -> None:
+        if new.failures - old.failures not in (0, 1) or new.deaths - old.deaths not in (0, 1):
+            self.fail(f"{new.task} had {old.failures}/{old.deaths} failures/deaths, and has {new.failures}")
+        if new.failures > (0 if submission.once else submission.retries):
+            self.fail(f"{new.task} failed {new.failures} times and goes on; {submission.retries} were allowed")
+        own = new.exit is not None and new.exit.ended_by in ("", "timeout")
+        ended = new.state in (_S.FAILED, _S.TIMED_OUT) and own
+        if new.failures > old.failures or ended:
             if new.failures > old.failures and new.state is not State.RETRYING:
                 self.fail(f"a failure of {new.task} is counted as it becomes {new.state}")
-            deaths_max = host.world.settings.deaths_max
-            if new.deaths >= deaths_max and not new.state.final:
-                self.fail(f"{new.task} took {new.deaths} workers with it and goes on")
-            if submission.once and old.attempt and new.state is State.QUEUED and old.state is State.RUNNING:
-                self.fail(f"{new.task} ran, is --once, and goes back to the queue")
-            early = new.failures < submission.retries and not submission.once
-            own = new.exit is not None and new.exit.ended_by in ("", "timeout")
-            if new.state in (_S.FAILED, _S.TIMED_OUT) and own and early and old.state is not _S.CANCELLING:
-                self.fail(f"{new.task} is {new.state} after {new.failures} of {submission.retries} retries")
+            counted = self._counted.setdefault(new.task, set())
+            if new.token in counted:
+                self.fail(f"the failure of {new.task} under {new.token} is counted again")
+            counted.add(new.token)
+        if new.deaths >= host.world.settings.deaths_max and not new.state.final:
+            self.fail(f"{new.task} took {new.deaths} workers with it and goes on")
+        if submission.once and old.attempt and new.state is State.QUEUED and old.state is State.RUNNING:
+            self.fail(f"{new.task} ran, is --once, and goes back to the queue")
+        early = new.failures < submission.retries and not submission.once
+        if ended and early and old.state is not _S.CANCELLING:
+            self.fail(f"{new.task} is {new.state} after {new.failures} of {submission.retries} retries")
 
 
 class ResultsAreReal(Property):
