@@ -167,7 +167,7 @@ class Detector:
 
     def _learn_from(self, failed: Probe) -> None:
         """Helpers that did not even say "no answer" hint that the trouble is ours."""
-        silent = failed.helpers - failed.nacks
+        silent = max(0, failed.helpers - failed.nacks)  # a nack may come twice
         self.worse(silent if failed.helpers else 1)
 
     def _stretched(self, base_s: float, rtt_s: float | None) -> float:

@@ -218,6 +218,7 @@ def test_helpers_that_cannot_even_say_no_make_us_doubt_ourselves() -> None:
         return detector.health
 
     assert health_after(nacks=3) == 0
+    assert health_after(nacks=5) == 0  # a nack may be delivered twice, and nobody is better than well
     assert health_after(nacks=1) == 2
 
 
