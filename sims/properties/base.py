@@ -8,7 +8,7 @@ effects, disks and real processes, and only in `unmet` what a node holds in memo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from openclaw.effects import Effect, Event, Store
 from openclaw.ids import NodeId, TaskId, Token
@@ -30,10 +30,18 @@ class Violated(AssertionError):
 
 
 class Property:
-    """`name` is short, `sentence` says what must hold. A subclass overrides the hooks that it needs."""
+    """`name` is short, `sentence` says what must hold. A subclass overrides the hooks that it needs.
+
+    It may say what it cares about, which spares much time: `handled` is called when an event of a kind in `hears`,
+    or an effect of a kind in `says`, went through the node; `performed` for effects in `says`. A message counts as
+    what it is, be it heard or said. None stands for everything.
+    """
 
     name = ""
     sentence = ""
+    hears: ClassVar[tuple[type, ...] | None] = None
+    says: ClassVar[tuple[type, ...] | None] = None
+    every_s: ClassVar[float] = 0.0  # how long after one call of `stepped` the next may come
 
     def delivered(self, host: Host, sender: NodeId, message: AnyMessage) -> None:
         """A message reaches a node: it is in its inbox, and will be handled if the node lives on."""

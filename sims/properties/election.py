@@ -223,7 +223,7 @@ class CandidatesAskAround(Property):
         self._views = views
         self._asked: dict[tuple[Host, int, int], dict[NodeId, float]] = {}
         self._live: dict[tuple[Host, int, int], set[NodeId]] = {}
-        self._against: dict[tuple[Host, int, int], tuple[NodeId, ElectAnswer, float]] = {}
+        self._against: dict[tuple[Host, int, int], dict[NodeId, tuple[ElectAnswer, float]]] = {}
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
         view, now = self._views.of(host), clock(host)
@@ -231,7 +231,7 @@ class CandidatesAskAround(Property):
             case Received(message=ElectAnswer() as answer, sender=sender):
                 key = (host, host.starts, answer.term)
                 if sender in self._asked.get(key, {}) and self._objects(host, view, answer):
-                    self._against[key] = (sender, answer, now)
+                    self._against.setdefault(key, {}).setdefault(sender, (answer, now))
             case Received(message=Elect(term), sender=sender):
                 self._answered(host, view, term, sender, effects)
             case _:
@@ -242,6 +242,7 @@ class CandidatesAskAround(Property):
                     key = (host, host.starts, term)
                     self._live.setdefault(key, set(view.live))
                     self._asked.setdefault(key, {})[to] = now
+                    self._against.get(key, {}).pop(to, None)
                 case LeaderChanged(epoch=Epoch() as epoch, reason="elected") if epoch.node == host.id:
                     self._elected(host, view, epoch.term, now)
                 case _:
@@ -269,11 +270,9 @@ class CandidatesAskAround(Property):
     def _elected(self, host: Host, view: View, term: int, now: float) -> None:
         key, settings = (host, host.starts, term), host.world.settings
         asked = self._asked.get(key, {})
-        against = self._against.get(key)
         if view.live and not asked:
             self.fail(f"{host.name} leads term {term} and has asked nobody of {len(view.live)}")
-        if against is not None:
-            sender, answer, at = against
+        for sender, (answer, at) in self._against.get(key, {}).items():
             wait_s = settings.announce_s if answer.standing else settings.answer_s
             if now - at < wait_s - _HAIR and sender in view.live:
                 self.fail(f"{host.name} leads term {term} though {sender} answered {answer}")
