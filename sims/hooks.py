@@ -1,41 +1,51 @@
 """Which property watches what: each hook calls only those that have something to say to it.
 
 So a property costs nothing at the steps that it does not care about, and a world without properties nothing at all.
+Whom a certain mixture of kinds concerns is found out once, and looked up from then on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Store
+from openclaw.effects import Effect, Event, Received, Send, Store
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import AnyMessage
+from openclaw.notes import Note
 from openclaw.records import Exit
 from sims.properties import Property
+from sims.properties.views import Views
 
 if TYPE_CHECKING:
     from sims.host import Host
     from sims.processes import Start
     from sims.world import World
 
+Handled = tuple[Callable[["Host", Event, Sequence[Effect]], None], ...]
+Performed = tuple[Callable[["Host", Effect], None], ...]
+Kinds = frozenset[type]
+
+
+def kind(what: Event | Effect | Note) -> type:
+    """What an event or effect is about: of a message, which one."""
+    cls = type(what)
+    return type(what.message) if cls is Received or cls is Send else cls  # type: ignore[union-attr]
+
 
 class Hooks:
     def __init__(self, properties: Sequence[Property]) -> None:
-        def own(hook: str) -> list[Property]:
-            return [prop for prop in properties if getattr(type(prop), hook) is not getattr(Property, hook)]
+        def own(hook: str) -> tuple[Property, ...]:
+            return tuple(
+                prop for prop in properties if getattr(type(prop), hook) is not getattr(Property, hook)
+            )
 
         self.delivered: tuple[Callable[[Host, NodeId, AnyMessage], None], ...] = tuple(
             prop.delivered for prop in own("delivered")
         )
-        self.handled: tuple[Callable[[Host, Event, Sequence[Effect]], None], ...] = tuple(
-            prop.handled for prop in own("handled")
-        )
         self.committing: tuple[Callable[[Host, Sequence[Store]], None], ...] = tuple(
             prop.committing for prop in own("committing")
-        )
-        self.performed: tuple[Callable[[Host, Effect], None], ...] = tuple(
-            prop.performed for prop in own("performed")
         )
         self.started: tuple[Callable[[Host, Start], None], ...] = tuple(
             prop.started for prop in own("started")
@@ -43,4 +53,45 @@ class Hooks:
         self.ended: tuple[Callable[[Host, tuple[TaskId, Token], Exit], None], ...] = tuple(
             prop.ended for prop in own("ended")
         )
-        self.stepped: tuple[Callable[[World], None], ...] = tuple(prop.stepped for prop in own("stepped"))
+        self._stepped = own("stepped")
+        self._handled, self._performed = own("handled"), own("performed")
+        self._views = next((prop for prop in properties if isinstance(prop, Views)), None)
+        self._handled_by: dict[tuple[Kinds, Kinds], Handled] = {}
+        self._performed_by: dict[type, Performed] = {}
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        """What a node sends to itself counts as well."""
+        if not self._handled:
+            return
+        steps = self._views.steps(host, event, effects) if self._views is not None else ((event, effects),)
+        heard = frozenset([kind(inner) for inner, _ in steps])
+        said = frozenset([kind(effect) for _, made in steps for effect in made])
+        concerned = self._handled_by.get((heard, said))
+        if concerned is None:
+            concerned = self._handled_by[heard, said] = tuple(
+                prop.handled for prop in self._handled if _concerns(prop, heard, said)
+            )
+        for tell in concerned:
+            tell(host, event, effects)
+
+    def performed(self, host: Host, effect: Effect) -> None:
+        said = kind(effect)
+        concerned = self._performed_by.get(said)
+        if concerned is None:
+            concerned = self._performed_by[said] = tuple(
+                prop.performed for prop in self._performed if prop.says is None or said in prop.says
+            )
+        for tell in concerned:
+            tell(host, effect)
+
+    def stepped(self, world: World) -> float:
+        """Tell those that watch the world as a whole; when to tell them again."""
+        for prop in self._stepped:
+            prop.stepped(world)
+        return world.now + min((prop.every_s for prop in self._stepped), default=inf)
+
+
+def _concerns(prop: Property, heard: Kinds, said: Kinds) -> bool:
+    if prop.hears is None or not heard.isdisjoint(prop.hears):
+        return True
+    return prop.says is None or not said.isdisjoint(prop.says)

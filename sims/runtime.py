@@ -149,8 +149,7 @@ class Runtime:
 
     def _handle(self, event: Event, now: float) -> list[Effect]:
         effects = self.node.handle(event, now)
-        for handled in self._hooks.handled:
-            handled(self._host, event, effects)
+        self._hooks.handled(self._host, event, effects)
         return effects
 
     def _synced(self, stores: list[Store], late: Sequence[Effect]) -> None:
@@ -189,8 +188,7 @@ class Runtime:
             if self.fuse is not None and self._burnt():
                 return False
             world.trace.effect(world.now, host.name, effect)
-            for performed in self._hooks.performed:
-                performed(host, effect)
+            self._hooks.performed(host, effect)
             if type(effect) is Send:
                 world.network.send(host, effect.to, effect.message)
             else:

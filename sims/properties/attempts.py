@@ -87,6 +87,8 @@ class OnlyWhatWasAssigned(Inside):
         "What runs was assigned to this start of this worker by the task's owner, in its own words, under an epoch "
         "that is no older than the worker's newest, or its predecessor's while a grant of it could be good."
     )
+    hears = (Assign,)
+    says = (Run,)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
@@ -139,6 +141,7 @@ class OnlyWhatWasAssigned(Inside):
 class StartedIsStored(Property):
     name = "stored before started"
     sentence = "An attempt is on its worker's disk before it is started."
+    says = (Run,)
 
     def performed(self, host: Host, effect: Effect) -> None:
         if isinstance(effect, Run):
@@ -150,6 +153,7 @@ class StartedIsStored(Property):
 class NotStartedIsKept(Property):
     name = "not started"
     sentence = "After a worker said that a token was not started, it starts none that is as low."
+    says = (Returned, Have)
 
     def __init__(self) -> None:
         self._sworn: dict[tuple[str, TaskId], Token] = {}
@@ -185,6 +189,8 @@ class OutcomesAreKept(Inside):
         "A worker lets an outcome and its outputs go only when its owner said that it has all of it, or wants it no "
         "more; and an owner says so only when that is on its disk."
     )
+    hears = ()
+    says = (OutcomesStored, Store, Forget)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
@@ -230,6 +236,8 @@ def _revoked(event: Event | Note, kept: Attempt) -> bool:
 class FirstComeFirstServed(Inside):
     name = "first come, first served"
     sentence = "A worker starts what waits in the order in which it came, and lets no slot stay free while one waits."
+    hears = (Assign, End, RosterChanged)
+    says = (Returned, Have, Run, LoadChanged)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
@@ -288,6 +296,8 @@ def _given_back(effect: Effect) -> list[Key]:
 class KilledWhenTold(Inside):
     name = "killed when told"
     sentence = "What runs is ended only when its owner says so, its node stops, or nobody knows it."
+    hears = (End, StopAsked)
+    says = (Kill,)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
@@ -319,6 +329,7 @@ class KilledWhenTold(Inside):
 class NobodyEndsWhatCounts(Property):
     name = "what counts goes on"
     sentence = "An owner ends the attempt that counts only to cancel it."
+    says = (End,)
 
     def performed(self, host: Host, effect: Effect) -> None:
         match effect:

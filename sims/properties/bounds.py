@@ -46,6 +46,8 @@ class NobodySpins(Property):
     sentence = (
         "A node is woken by its own deadlines a bounded number of times a second: what is due gets done."
     )
+    hears = (Tick,)
+    says = ()
 
     WINDOW_S = 0.1
     TICKS_MAX = 400

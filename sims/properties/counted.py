@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Counted(Property):
     name = "counted"
     sentence = "Starts beyond the first, false suspicions and deaths, copies found, and how unevenly work was spread."
+    hears = ()
+    says = (MemberChanged, Duplicate)
 
     def __init__(self) -> None:
         self.suspicions = 0

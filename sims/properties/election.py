@@ -51,6 +51,7 @@ class EpochsAreStored(Property):
     sentence = (
         "An epoch that anyone names was on its leader's disk first, is on its sender's, and none ever falls."
     )
+    says = (Coordinator, Higher, ElectAnswer, Ping, Ack, PingRequest, Gossip)
 
     def __init__(self) -> None:
         self._born: set[Epoch] = {NO_EPOCH}
@@ -79,6 +80,7 @@ class EpochsAreStored(Property):
 class NeverAnOlderLeader(Property):
     name = "never an older leader"
     sentence = "The epochs that a node follows never fall, across its restarts."
+    says = (LeaderChanged,)
 
     def __init__(self) -> None:
         self._highest: dict[str, Epoch] = {}
@@ -96,6 +98,7 @@ class TermsRiseByOne(Property):
     sentence = (
         "A term is the next after the highest that was stored or offered: a candidacy raises nobody's term."
     )
+    says = (Elect, Offer)
 
     def __init__(self) -> None:
         self._highest = 0
@@ -126,6 +129,8 @@ class ElectionsHaveReasons(Property):
         "A node lets its leader go only when it is down, left, restarted or gave up, or the node slept; it takes the "
         "lead only when it follows nobody, is offered the turn by its leader, or leads and hears of a higher term."
     )
+    hears = (Started, Higher, Ping, Ack, PingRequest, Gossip)
+    says = (LeaderChanged,)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -216,8 +221,10 @@ class CandidatesAskAround(Property):
     name = "elected"
     sentence = (
         "Who is elected has asked everyone that ranks above it, or the next in line as a witness, and nobody "
-        "answered that it stands itself, hears a live leader, or has stored as high a term."
+        "answered in time that it stands itself, follows a leader, or has stored as high a term."
     )
+    hears = (ElectAnswer, Elect)
+    says = (Elect, LeaderChanged)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -230,7 +237,9 @@ class CandidatesAskAround(Property):
         match event:
             case Received(message=ElectAnswer() as answer, sender=sender):
                 key = (host, host.starts, answer.term)
-                if sender in self._asked.get(key, {}) and self._objects(host, view, answer):
+                asked_at = self._asked.get(key, {}).get(sender, float("-inf"))
+                in_time = now - asked_at < host.world.settings.answer_s - _HAIR
+                if in_time and self._objects(host, answer):
                     self._against.setdefault(key, {}).setdefault(sender, (answer, now))
             case Received(message=Elect(term), sender=sender):
                 self._answered(host, view, term, sender, effects)
@@ -248,11 +257,9 @@ class CandidatesAskAround(Property):
                 case _:
                     pass
 
-    def _objects(self, host: Host, view: View, answer: ElectAnswer) -> bool:
-        leader = answer.leader
-        known = view.members.get(leader.node)
-        hears = leader >= host.disk.epoch and known is not None and known.status in LIVE
-        return answer.standing or answer.stored.term >= answer.term or (leader != NO_EPOCH and hears)
+    def _objects(self, host: Host, answer: ElectAnswer) -> bool:
+        named = answer.leader != NO_EPOCH and answer.leader.node != host.id
+        return answer.standing or answer.stored.term >= answer.term or named
 
     def _answered(self, host: Host, view: View, term: int, sender: NodeId, effects: Sequence[Effect]) -> None:
         """The witness's side: who hears a leader says so, and does not stand."""

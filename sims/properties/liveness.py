@@ -27,6 +27,7 @@ _WAIT_S_MAX = 120.0  # the longest pause that the owner's settings can make, and
 class EveryTaskEnds(Property):
     name = "every task ends"
     sentence = "Every accepted task reaches a final state, unless its disk was put back to before it came."
+    says = (Accepted,)
 
     def __init__(self) -> None:
         self.accepted: list[TaskId] = []
@@ -173,11 +174,13 @@ def _spoken_of(event: object) -> list[TaskId]:
 class UpIsNotDown(Property):
     name = "up is not down"
     sentence = "Two nodes that have run and reached each other for a while, without loss, do not hold each other down."
+    hears = ()
+    says = (MemberChanged,)
+    every_s = 0.5
 
     FOR_S = 15.0
     FOUND_S = 40.0
     HOSTS_MAX = 16
-    EVERY_S = 0.5
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -186,7 +189,7 @@ class UpIsNotDown(Property):
         self._looked = float("-inf")
 
     def stepped(self, world: World) -> None:
-        if world.now - self._looked < self.EVERY_S or len(world.hosts) > self.HOSTS_MAX:
+        if len(world.hosts) > self.HOSTS_MAX:
             return
         self._looked = world.now
         hosts = list(world.hosts.values())

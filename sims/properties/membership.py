@@ -42,6 +42,7 @@ class VouchedFirst(Property):
         "An incarnation or metadata version that anyone speaks of is on its node's disk first; only the node itself "
         "raises them, each start to a new one; and neither ever falls."
     )
+    says = (Ping, Ack, PingRequest, Gossip, Digest)
 
     def __init__(self) -> None:
         self._stored: dict[tuple[NodeId, str], int] = {}
@@ -94,6 +95,8 @@ class AccusationsAreAnswered(Property):
     sentence = (
         "Who hears that it is suspected or down, or of a past that it does not know, raises its incarnation."
     )
+    hears = (Ping, Ack, PingRequest, Gossip, Digest)
+    says = ()
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -121,6 +124,8 @@ class ClaimsOnlyRise(Property):
     sentence = (
         "What a node holds of a member never falls: who is down comes back only with a higher incarnation."
     )
+    hears = ()
+    says = (MemberChanged,)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -158,6 +163,8 @@ class VerdictsAreEarned(Property):
         "A member is down only after it was suspected for its time, or for a moment where there was evidence, and a "
         "ping of this very node went unanswered; a node that slept accuses nobody for a while."
     )
+    hears = (Started, LinkDown, Ping, Ack, PingRequest, Gossip, Digest)
+    says = (MemberChanged, Ping)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -290,8 +297,10 @@ class WakingIsAnnounced(Property):
         self._views = views
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        if self._views.gap_s(host) < _LONG_S:
+            return
         view = self._views.of(host)
-        if isinstance(event, Started) or self._views.gap_s(host) < _LONG_S or view.stopping:
+        if isinstance(event, Started) or view.stopping:
             return
         raised = any(isinstance(e, Store) and e.key == "incarnation" for e in effects)
         still = host.node is not None and host.node.election.leading
@@ -302,6 +311,8 @@ class WakingIsAnnounced(Property):
 class BeatsAreBounded(Property):
     name = "beats"
     sentence = "A node mints heartbeats no faster than the mesh can bear, each with a number of its own."
+    hears = ()
+    says = (Ping, Ack, PingRequest, Gossip)
 
     def __init__(self) -> None:
         self._last: dict[Host, tuple[Beat, float]] = {}
@@ -332,6 +343,8 @@ class SettledWhenTold(Property):
     sentence = (
         "A node calls itself settled only once enough peers have spoken to it, or nobody does for a while."
     )
+    hears = (Started, Ack)
+    says = (Settled,)
 
     def __init__(self, views: Views) -> None:
         self._views = views

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Store
+from openclaw.effects import Effect, Event, Received, Send, Started, Store
 from openclaw.ids import Epoch, NodeId
 from openclaw.messages import Assign, Demand, Grant, Offer, Probe, Report, Room, Status
-from openclaw.notes import LeaderChanged, LoadChanged, Note, TaskMoved
+from openclaw.notes import LeaderChanged, LoadChanged, MemberChanged, Note, TaskMoved, TurnTaken
 from openclaw.records import Kind, Needs, Policy, Progress, State
 from sims.properties.leading import Book, changed, depth, grants
 from sims.properties.views import Inside, View, Views, clock, enrolled
@@ -46,6 +46,8 @@ class GrantsAreTheLeaders(Inside):
         "Places are granted by the leader that the node itself follows, for what was asked of it, on members that live "
         "and have reported to it, to the fewest tasks a slot by its own count, and never past slots and run-ahead."
     )
+    hears = (Report, Demand)
+    says = (Grant, Offer, LeaderChanged, TurnTaken, MemberChanged)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
@@ -155,6 +157,8 @@ class GrantsAreUsedOnce(Inside):
     sentence = (
         "An owner uses each place once that no older leader granted it, or what it probed while it had none."
     )
+    hears = (Grant, Room, LeaderChanged)
+    says = (Store, TaskMoved, Probe, Assign)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
@@ -211,6 +215,8 @@ class GrantsAreUsedOnce(Inside):
 class DemandIsTrue(Inside):
     name = "demand"
     sentence = "An owner tells the leader that it follows all that waits, and a worker how full it is and what it took."
+    hears = (Started, Assign, LeaderChanged)
+    says = (Store, LoadChanged, Demand, Report)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)

@@ -45,6 +45,8 @@ def moved(host: Host, stores: Sequence[Store]) -> Iterator[tuple[Progress | None
 class AcceptedIsDurable(Property):
     name = "accepted is durable"
     sentence = "A task that was promised is on its owner's disk as it was submitted, and stays there."
+    hears = (Submitted,)
+    says = (Accepted,)
 
     def __init__(self) -> None:
         self._asked: dict[TaskId, Submission] = {}
@@ -140,6 +142,7 @@ class IntentFirst(Property):
     sentence = (
         "An assignment leaves as its owner's disk has it, for a task without a final, in its own words."
     )
+    says = (Assign,)
 
     def performed(self, host: Host, effect: Effect) -> None:
         if not (isinstance(effect, Send) and isinstance(effect.message, Assign)):
@@ -184,7 +187,9 @@ class RetriesAreCounted(Property):
         if new.failures - old.failures not in (0, 1) or new.deaths - old.deaths not in (0, 1):
             self.fail(f"{new.task} had {old.failures}/{old.deaths} failures/deaths, and has {new.failures}")
         if new.failures > (0 if submission.once else submission.retries):
-            self.fail(f"{new.task} failed {new.failures} times and goes on; {submission.retries} were allowed")
+            self.fail(
+                f"{new.task} failed {new.failures} times and goes on; {submission.retries} were allowed"
+            )
         own = new.exit is not None and new.exit.ended_by in ("", "timeout")
         ended = new.state in (_S.FAILED, _S.TIMED_OUT) and own
         if new.failures > old.failures or ended:
@@ -208,6 +213,8 @@ class ResultsAreReal(Property):
     sentence = (
         "A final says what its attempt did: a worker stored that very end, and the state follows from it."
     )
+    hears = (CancelAsked, Cancel)
+    says = ()
 
     def __init__(self) -> None:
         self._ends: dict[tuple[TaskId, Token], Exit] = {}
@@ -254,6 +261,8 @@ class ResultsAreReal(Property):
 class OutputsAreHere(Property):
     name = "outputs"
     sentence = "The outputs of a task are called fetched once they are here, and not before."
+    hears = (Fetched,)
+    says = ()
 
     def __init__(self) -> None:
         self._fetched: set[tuple[TaskId, Token]] = set()
@@ -293,6 +302,8 @@ class CancelReachesItsWorker(Property):
     sentence = (
         "Who asks for a cancellation gets one: at once, or by telling the worker, or the task was done."
     )
+    hears = (CancelAsked,)
+    says = (TaskMoved, End)
 
     def __init__(self) -> None:
         self._telling: dict[tuple[Host, TaskId], float] = {}

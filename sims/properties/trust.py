@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class WorkerHasTheLastWord(Inside):
     name = "the last word"
     sentence = "What starts was submitted by a member that may, and is something that this worker takes."
+    hears = (Assign,)
+    says = (Run,)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)

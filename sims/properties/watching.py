@@ -27,6 +27,8 @@ class GraceIsGiven(Inside):
         "An attempt on a worker that is down is given up after a tenth of what it had run, at most a minute; one that "
         "is --once, or whose worker said that it is back soon, after the whole of it."
     )
+    hears = ()
+    says = (MemberChanged, TaskMoved)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
