@@ -14,7 +14,7 @@ from openclaw.messages import Coordinator
 from openclaw.notes import Settled
 from openclaw.records import EpochRow, Tier
 from sims.planted.base import Mutant, says, without
-from sims.planted.worlds import turning
+from sims.planted.worlds import sleepy, turning
 
 
 def one_order_for_all_terms(_true: Any) -> Any:
@@ -160,5 +160,6 @@ ELECTION = (
         bully.Bully,
         "_on_resumed",
         says([]),
+        sleepy,
     ),
 )

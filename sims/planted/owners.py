@@ -14,6 +14,7 @@ from openclaw.exec import (
     watch,
 )
 from sims.planted.base import Mutant, Wrong
+from sims.planted.worlds import dying, hostile
 
 
 def as_if_not_once(true: Any) -> Any:
@@ -80,6 +81,10 @@ def tokens_of_one_start(true: Any) -> Any:
     return restore
 
 
+def told_twice_counted_twice(true: Any) -> Any:
+    return lambda self, *args, **_: true(self, *args, gave_up=True)
+
+
 def without_intent(true: Any) -> Any:
     def move(self: Any, entry: Any, *args: Any, **changes: Any) -> None:
         true(self, entry, *args, **{**changes, "intent": False} if "intent" in changes else changes)
@@ -95,6 +100,7 @@ OWNERS = (
         ledger.Ledger,
         "give_up",
         as_if_not_once,
+        dying,
     ),
     Mutant(
         "no grace for --once",
@@ -121,6 +127,15 @@ OWNERS = (
         acknowledged_before_fetched,
     ),
     Mutant("one retry more", "--retries counts", ("retries",), owner, "verdict", one_retry_more),
+    Mutant(
+        "told twice, counted twice",
+        "a failure counts once",
+        ("retries",),
+        owner.Owner,
+        "_judge",
+        told_twice_counted_twice,
+        hostile,
+    ),
     Mutant(
         "cancelled in silence",
         "a cancellation reaches the worker",
@@ -152,6 +167,7 @@ OWNERS = (
         ledger.Ledger,
         "restore",
         tokens_of_one_start,
+        dying,
     ),
     Mutant(
         "without intent",

@@ -13,7 +13,7 @@ from openclaw.exec import (
     schedule,
 )
 from sims.planted.base import Mutant, does_nothing, says
-from sims.planted.worlds import turning
+from sims.planted.worlds import lossy, turning
 
 
 def fullest_first(_true: Any) -> Any:
@@ -46,9 +46,11 @@ def not_demanded_again(true: Any) -> Any:
     return follow
 
 
-def leases_leak(_true: Any) -> Any:
-    def expire(self: Any, _now: float) -> None:
-        self._leases.clear()
+def leases_leak(true: Any) -> Any:
+    def expire(self: Any, now: float) -> None:
+        while self._leases and self._leases[0][0] <= now:
+            self._leases.popleft()
+        true(self, now)
 
     return expire
 
@@ -70,7 +72,7 @@ PLACING = (
         leader.Leader,
         "_expire",
         leases_leak,
-        turning,
+        lossy,
     ),
     Mutant(
         "empty hand-over",

@@ -16,7 +16,7 @@ from openclaw.exec import (
 )
 from openclaw.records import Attempt, Table
 from sims.planted.base import Mutant, does_nothing, planted, says, without
-from sims.planted.worlds import draining, hasty, hostile
+from sims.planted.worlds import draining, hasty, hostile, hurried
 
 
 def old_epochs_welcome(true: Any) -> Any:
@@ -59,6 +59,24 @@ def end_unstored(true: Any) -> Any:
     return without(lambda e: isinstance(e, Store) and e.table is Table.ATTEMPTS and e.value is not None)(true)
 
 
+def takes_while_it_drains(true: Any) -> Any:
+    def refuse_all(self: Any, assign: Any, sender: Any, now: float) -> Any:
+        self.draining, self._meta = False, replace(self._meta, draining=False)
+        self._by_needs.clear()
+        return true(self, assign, sender, now)
+
+    return refuse_all
+
+
+def told_once(_true: Any) -> Any:
+    def overdue(_self: Any, line: Any, now: float) -> Any:
+        if line.sent and next(iter(line.sent.values()))[1] + line.pause_s <= now:
+            line.sent.clear()
+        return []
+
+    return overdue
+
+
 def one_slot_more(true: Any) -> Any:
     return property(lambda self: true.fget(self) + 1)
 
@@ -80,6 +98,7 @@ WORKERS = (
         admission.Admission,
         "refuse_all",
         any_start_will_do,
+        hurried,
     ),
     Mutant(
         "no fence",
@@ -132,12 +151,12 @@ WORKERS = (
         one_slot_more,
     ),
     Mutant(
-        "takes anything",
+        "takes what comes while it drains",
         "the worker has the last word",
         ("the last word",),
         admission.Admission,
-        "refuse",
-        says(""),
+        "refuse_all",
+        takes_while_it_drains,
         draining,
     ),
     Mutant(
@@ -146,7 +165,7 @@ WORKERS = (
         ("every task ends", "nothing left behind"),
         deliveries.Deliveries,
         "_overdue",
-        says([]),
+        told_once,
         hostile,
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from sims.faults import Drain
+from sims.faults import Crash, Drain, Happening, Sleep, Work
 from sims.links import Weather
 from sims.plan import Plan, draw
 
@@ -33,8 +33,42 @@ def hasty(seed: int) -> Plan:
     return replace(plan, link=Weather(mode="hostile", latency="mixed", stray=0.3))
 
 
+def lossy(seed: int) -> Plan:
+    """Grants get lost, and run out soon."""
+    plan = replace(mixed(seed), settings={"grant_ttl_s": 1.0})
+    work = [Work(at=2.0 + k, host=_name(k), runs_s=(0.5,) * 4) for k in range(14)]
+    return _with(replace(plan, link=Weather(mode="hostile", loss=0.1)), list(work))
+
+
 def draining(seed: int) -> Plan:
     """Every node stops to take tasks now and then."""
-    plan = hostile(seed)
-    drains = [Drain(at=2.0 + 1.5 * k, host=f"n{k % NODES}", for_s=1.0) for k in range(10)]
-    return replace(plan, happenings=tuple(sorted([*plan.happenings, *drains], key=lambda one: one.at)))
+    return _with(hostile(seed), [Drain(at=2.0 + 1.5 * k, host=_name(k), for_s=1.0) for k in range(10)])
+
+
+def sleepy(seed: int) -> Plan:
+    """One lid after the other is closed for a while."""
+    return _with(mixed(seed), [Sleep(at=4.0 + 13.0 * k, host=_name(seed + k), for_s=12.0) for k in range(2)])
+
+
+def dying(seed: int) -> Plan:
+    """The machines lose power one after the other, while they run what must run once, and nobody is patient."""
+    work = [Work(at=1.0 + k, host=_name(k), runs_s=(2.0,) * 3, once=k % 2 == 0) for k in range(10)]
+    deaths = [Crash(at=3.0 + 2.0 * k, host=_name(k), effects=0, machine=True, down_s=1.5) for k in range(6)]
+    plan = replace(mixed(seed), settings={"rerun_grace_s_max": 1.0, "keep_restart_grace_s": 1.0})
+    return _with(plan, [*work, *deaths])
+
+
+def hurried(seed: int) -> Plan:
+    """Nodes are back at once after a crash, and old messages still find them."""
+    work = [Work(at=1.0 + k / 2, host=_name(k), runs_s=(0.05,) * 8) for k in range(30)]
+    crashes = [Crash(at=2.0 + k / 2, host=_name(k), effects=0, machine=False, down_s=0.01) for k in range(28)]
+    plan = replace(mixed(seed), link=Weather(mode="hostile", latency="mixed", stray=0.3))
+    return _with(plan, [*work, *crashes])
+
+
+def _name(number: int) -> str:
+    return f"n{number % NODES}"
+
+
+def _with(plan: Plan, more: list[Happening]) -> Plan:
+    return replace(plan, happenings=tuple(sorted([*plan.happenings, *more], key=lambda one: one.at)))
