@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked
-from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId
+from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
 from openclaw.messages import Ask, Assign, End, Have, Outcomes, Status
 from openclaw.messages import Started as Running
 from openclaw.notes import Accepted, MemberChanged, TaskMoved
-from openclaw.records import State
+from openclaw.records import Exit, Progress, State
 from sims.properties.base import Property
 from sims.properties.views import Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
+    from sims.processes import Executor, Start
     from sims.world import World
 
 _ACTIVE = (State.PLACED, State.RUNNING, State.CANCELLING)
@@ -26,19 +27,35 @@ _WAIT_S_MAX = 120.0  # the longest pause that the owner's settings can make, and
 
 class EveryTaskEnds(Property):
     name = "every task ends"
-    sentence = "Every accepted task reaches a final state, unless its disk was put back to before it came."
-    says = (Accepted,)
+    sentence = (
+        "Every accepted task reaches a final state or really runs, unless its disk was put back to before it came."
+    )
 
     def __init__(self) -> None:
         self.accepted: list[TaskId] = []
+        self._running: dict[tuple[TaskId, Token], tuple[Host, Executor]] = {}
 
     def performed(self, host: Host, effect: Effect) -> None:  # noqa: ARG002
         if isinstance(effect, Accepted):
             self.accepted += effect.tasks
 
+    def started(self, host: Host, start: Start) -> None:
+        self._running[start.task, start.token] = (host, host.executor)
+
+    def ended(self, host: Host, key: tuple[TaskId, Token], exit: Exit) -> None:  # noqa: ARG002
+        self._running.pop(key, None)
+
     def unmet(self, world: World) -> list[str]:
         rows = [(task, world.owner_host(task).disk.progress(task)) for task in self.accepted]
-        return [f"{task} is {row.state}" for task, row in rows if row is not None and not row.state.final]
+        open_ = [(task, row) for task, row in rows if row is not None and not row.state.final]
+        return [f"{task} is {row.state}" for task, row in open_ if not self._runs(row)]
+
+    def _runs(self, row: Progress) -> bool:
+        """A process that ended with its executor ends without a word."""
+        if row.token is None or (row.task, row.token) not in self._running:
+            return False
+        host, executor = self._running[row.task, row.token]
+        return host.executor is executor
 
 
 class OneLeader(Property):
