@@ -16,7 +16,7 @@ from openclaw.messages import AnyMessage
 from openclaw.notes import Note
 from openclaw.records import Exit
 from sims.properties import Property
-from sims.properties.views import Views
+from sims.properties.views import PAUSE_S, Pause, Step, Views
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -63,8 +63,12 @@ class Hooks:
         """What a node sends to itself counts as well."""
         if not self._handled:
             return
-        steps = self._views.steps(host, event, effects) if self._views is not None else ((event, effects),)
-        heard = frozenset([kind(inner) for inner, _ in steps])
+        steps: Sequence[Step] = [(event, effects)]
+        pause: tuple[type, ...] = ()
+        if self._views is not None:
+            steps = self._views.steps(host, event, effects)
+            pause = (Pause,) if self._views.gap_s(host) > PAUSE_S else ()
+        heard = frozenset([*pause, *(kind(inner) for inner, _ in steps)])
         said = frozenset([kind(effect) for _, made in steps for effect in made])
         concerned = self._handled_by.get((heard, said))
         if concerned is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Store
+from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Store, Tick
 from openclaw.ids import NO_EPOCH, Epoch, NodeId
 from openclaw.messages import (
     Ack,
@@ -23,7 +23,7 @@ from openclaw.messages import (
 from openclaw.notes import LeaderChanged, MemberChanged
 from openclaw.records import EpochRow, Tier
 from sims.properties.base import Property
-from sims.properties.views import LIVE, View, Views, clock
+from sims.properties.views import LIVE, Pause, View, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -300,6 +300,8 @@ class LeadersSpeak(Property):
     sentence = (
         "Only who leads announces itself, at once to all that live, and now and then for as long as it leads."
     )
+    hears = (Started, Pause, Tick)
+    says = (LeaderChanged, MemberChanged, Coordinator)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -335,6 +337,8 @@ class TurnsArePlanned(Property):
         "A leader offers a fresh term when its turn is over, not before, to the best-ranked of that term; "
         "before it stops it offers it too; nobody else offers anything."
     )
+    hears = (Tick,)
+    says = (Offer,)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -388,14 +392,14 @@ class TurnsArePlanned(Property):
         self, host: Host, view: View, key: tuple[Host, int, Epoch], now: float, effects: Sequence[Effect]
     ) -> None:
         settings = host.world.settings
-        alone = any(isinstance(e, MemberChanged) for e in effects) or not view.live
         over_s = now - self._began(view) - settings.rotation_s
+        if over_s <= settings.offer_s + 1.0:
+            return
+        alone = any(isinstance(e, MemberChanged) for e in effects) or not view.live
         settled = all(view.members[node].status is Status.ALIVE for node in view.live)
         if alone or not settled or self._views.gap_s(host) > 1.0 or key in self._burned:
             return
-        if over_s > settings.offer_s + 1.0 and {h.meta.tier for h in host.world.hosts.values()} == {
-            Tier.MAINS
-        }:
+        if {h.meta.tier for h in host.world.hosts.values()} == {Tier.MAINS}:
             self.fail(
                 f"{host.name} leads under {key[2]} for {over_s:.1f} s more than its turn, and offers it to nobody"
             )

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked
+from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Tick
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
 from openclaw.messages import Ask, Assign, End, Have, Outcomes, Status
 from openclaw.messages import Started as Running
 from openclaw.notes import Accepted, MemberChanged, TaskMoved
 from openclaw.records import Exit, Progress, State
 from sims.properties.base import Property
-from sims.properties.views import Views, clock
+from sims.properties.views import Pause, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -27,9 +27,7 @@ _WAIT_S_MAX = 120.0  # the longest pause that the owner's settings can make, and
 
 class EveryTaskEnds(Property):
     name = "every task ends"
-    sentence = (
-        "Every accepted task reaches a final state or really runs, unless its disk was put back to before it came."
-    )
+    sentence = "Every accepted task reaches a final state or really runs, unless its disk was put back to before it came."
 
     def __init__(self) -> None:
         self.accepted: list[TaskId] = []
@@ -122,6 +120,8 @@ class NobodyWaitsForEver(Property):
         "An owner with unfinished tasks has a deadline, and an attempt whose worker lives is never left alone: its "
         "worker speaks of it, or is asked."
     )
+    hears = (Started, Pause, Tick, Have, Running, Outcomes)
+    says = (TaskMoved, Assign, Ask, End)
 
     def __init__(self, views: Views) -> None:
         self._views = views

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, LinkDown, Received, RosterChanged, Send, Started, Store
+from openclaw.effects import Effect, Event, LinkDown, Received, RosterChanged, Send, Started, Store, Tick
 from openclaw.ids import Incarnation, NodeId
 from openclaw.messages import Ack, Beat, Digest, Gossip, Head, Nack, Ping, PingRequest, Rumour, Status
 from openclaw.notes import MemberChanged, Settled
 from openclaw.records import Number
 from sims.properties.base import Property
-from sims.properties.views import LIVE, View, Views, clock, enrolled
+from sims.properties.views import LIVE, PAUSE_S, Pause, View, Views, clock, enrolled
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -248,6 +248,8 @@ def _says_down(event: Event, node: NodeId) -> bool:
 class QuestionsAreAnswered(Property):
     name = "answered"
     sentence = "A ping is acknowledged at once; who is asked to ping another does, and passes its answer on or says no."
+    hears = (Started, Pause, Tick, Ping, PingRequest)
+    says = (Ack, Nack)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -259,6 +261,9 @@ class QuestionsAreAnswered(Property):
             self._helping.pop(host, None)
             return
         helping = self._helping.setdefault(host, {})
+        if self._views.gap_s(host) > PAUSE_S or view.stopping or now - view.woke_at < 1.0:
+            helping.clear()
+        self._late(host, helping, view.now)
         speaks = now > view.started_at and not view.stopping
         sent = [(e.to, e.message) for e in effects if isinstance(e, Send)]
         match event:
@@ -277,13 +282,9 @@ class QuestionsAreAnswered(Property):
         for to, message in sent:
             if isinstance(message, Ack | Nack):
                 helping.pop((to, message.seq), None)
-        self._late(host, view, helping, now)
+        self._late(host, helping, now)
 
-    def _late(
-        self, host: Host, view: View, helping: dict[tuple[NodeId, int], tuple[NodeId, float]], now: float
-    ) -> None:
-        if self._views.gap_s(host) > 0.5 or view.stopping or now - view.woke_at < 1.0:
-            helping.clear()
+    def _late(self, host: Host, helping: dict[tuple[NodeId, int], tuple[NodeId, float]], now: float) -> None:
         for (asker, _), (target, since) in helping.items():
             if now - since > 2 * host.world.settings.indirect_timeout_s + 0.5:
                 self.fail(f"{host.name} was asked by {asker} to ping {target}, and says nothing of it")
@@ -292,6 +293,8 @@ class QuestionsAreAnswered(Property):
 class WakingIsAnnounced(Property):
     name = "waking"
     sentence = "Who did not run for a while raises its incarnation and no longer leads, before anything else."
+    hears = (Pause,)
+    says = ()
 
     def __init__(self, views: Views) -> None:
         self._views = views

@@ -51,13 +51,11 @@ class MembersOnly(Inside):
     sentence = "A stranger, or one that was revoked, is told nothing and changes nothing."
 
     def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        if not isinstance(event, Received) or event.sender == host.id:
+            return
         roster = self._views.of(host).roster
-        if not roster:
+        if not roster or enrolled(roster, event.sender):
             return
         for effect in effects:
-            if isinstance(effect, Send) and effect.to != host.id and not enrolled(roster, effect.to):
-                match event:
-                    case Received(sender=sender) if sender == effect.to:
-                        self.fail(f"{host.name} answers {effect.to}, which is not a member: {effect.message}")
-                    case _:
-                        pass
+            if isinstance(effect, Send) and effect.to == event.sender:
+                self.fail(f"{host.name} answers {effect.to}, which is not a member: {effect.message}")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sims.host import Host
 
 LIVE = (Status.ALIVE, Status.SUSPECT)
+PAUSE_S = 0.5
 
 
 def clock(host: Host) -> float:
@@ -75,7 +76,11 @@ class View:
         return sorted(node for node, known in self.members.items() if known.status in LIVE)
 
 
-Step = tuple[Event | Note, list[Effect]]
+class Pause:
+    """A kind for `hears`: the node had not been given anything for longer than `PAUSE_S` when this event came."""
+
+
+Step = tuple[Event | Note, Sequence[Effect]]
 Door = Callable[[Event | Note, float], list[Effect]]
 
 
@@ -96,7 +101,7 @@ class Views(Property):
 
     def steps(self, host: Host, event: Event, effects: Sequence[Effect]) -> Sequence[Step]:
         """What went into each machine and came out of it as the node handled `event`, in order."""
-        return self._steps.get(host) or [(event, list(effects))]
+        return self._steps.get(host) or [(event, effects)]
 
     def gap_s(self, host: Host) -> float:
         """For how long the node has not been given anything, as far as its own clock shows."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started
+from openclaw.effects import Effect, Event, Received, Send, Started, Tick
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import End, Have, Holding, Status
 from openclaw.messages import Started as Running
 from openclaw.notes import MemberChanged, Note, TaskMoved
 from openclaw.records import Progress, State
 from sims.properties.base import Property
-from sims.properties.views import Inside, Known, Views, clock
+from sims.properties.views import PAUSE_S, Inside, Known, Pause, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -76,6 +76,8 @@ class GraceIsGiven(Inside):
 class CopiesAreEnded(Property):
     name = "copies are ended"
     sentence = "Who hears that an attempt runs that it gave up for another, or for good, has it ended."
+    hears = (Started, Pause, Tick, Running, Have)
+    says = (End, TaskMoved)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -83,9 +85,10 @@ class CopiesAreEnded(Property):
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
         now = clock(host)
-        if isinstance(event, Started) or self._views.gap_s(host) > _SOON_S:
+        if isinstance(event, Started) or self._views.gap_s(host) > PAUSE_S:
             self._owed[host] = {}
         owed = self._owed.setdefault(host, {})
+        self._overdue(host, owed, self._views.of(host).now)
         for inner, made in self._views.steps(host, event, effects):
             if isinstance(inner, Received):
                 self._heard(host, inner, owed, now)
@@ -99,6 +102,9 @@ class CopiesAreEnded(Property):
                             del owed[key]
                     case _:
                         pass
+        self._overdue(host, owed, now)
+
+    def _overdue(self, host: Host, owed: dict[tuple[NodeId, TaskId, Token], float], now: float) -> None:
         for (worker, task, token), since in owed.items():
             if now - since > _SOON_S:
                 self.fail(f"{host.name} lets {task} run on {worker} under {token}, which it gave up")
