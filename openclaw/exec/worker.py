@@ -190,6 +190,8 @@ class Worker:
                 self._news.have(sender, task, token, Holding.NOT_STARTED)
             elif job.phase is Phase.RUNNING:
                 effects += self._kill(job, end.reason, self.settings.kill_grace_s)
+            elif job.phase is Phase.UNKNOWN:
+                job.ending = end.reason  # as soon as the executor says that it runs
             else:
                 self._tell(job)
         return effects

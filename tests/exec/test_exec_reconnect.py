@@ -8,9 +8,9 @@ from openclaw import effects as e
 from openclaw.config import Settings
 from openclaw.exec.worker import Worker
 from openclaw.ids import Epoch, NodeId, Token, mint_task_id
-from openclaw.messages import Assign, Item
+from openclaw.messages import Assign, End, Item
 from openclaw.notes import LeaderChanged
-from openclaw.records import Batch, Member, Meta, Needs, Restored
+from openclaw.records import Attempt, Batch, Held, Member, Meta, Needs, Restored
 
 ME = NodeId("a" * 16)
 TASK = mint_task_id(ME, "boot", 1)
@@ -56,3 +56,14 @@ def test_what_had_started_and_is_not_held_any_more_is_never_started_again() -> N
     worker, _ = assigned()
     all_of(worker, e.ProcessStarted(TASK, TOKEN, 1e9), now=11.0)
     assert runs(all_of(worker, e.ExecutorDown(), e.ExecutorUp(()), now=12.0)) == []
+
+
+def test_the_end_of_what_nobody_knows_to_run_waits_for_the_executor_and_is_not_argued_about() -> None:
+    restored = Restored(attempts=(Attempt(TASK, TOKEN, ME),))
+    worker = Worker(ME, "boot", Settings(), random.Random(1), restored)
+    roster = {ME: Member(ME, "a", frozenset({"shell", "skill"}))}
+    ended = e.Received(End(((TASK, TOKEN),), "superseded"), ME)
+    effects = all_of(worker, e.Started(Meta(slots=1), 0.0), e.RosterChanged(roster, b"digest"), ended)
+    assert not [effect for effect in effects if isinstance(effect, e.Send)]
+    effects = all_of(worker, e.ExecutorUp((Held(TASK, TOKEN),)), now=11.0)
+    assert [effect.token for effect in effects if isinstance(effect, e.Kill)] == [TOKEN]
