@@ -104,7 +104,10 @@ class Standing:
         self.at = max(now + delay_s, self._quiet_until) + place * self._settings.rank_step_s
 
     def begin(self, term: int, now: float) -> Candidacy | None:
-        """Our candidacy for `term`; None where another kind of node should lead."""
+        """Our candidacy for `term`; None where another kind of node should lead, or it is too early."""
+        if now < self._quiet_until and not self._peers.alone:
+            self.seek(term, now)  # alone it would have led at once, but somebody has come since
+            return None
         self.rest()
         ordered = self._peers.order(term)
         if self._peers.me in ordered:

@@ -9,7 +9,7 @@ from election_loop import SETTINGS, Loop, lone, meshed, node_id
 
 from openclaw.effects import Received, Resumed
 from openclaw.election.rank import order
-from openclaw.ids import NO_EPOCH, Epoch
+from openclaw.ids import NO_EPOCH, Epoch, Incarnation
 from openclaw.messages import (
     Coordinator,
     Elect,
@@ -17,7 +17,7 @@ from openclaw.messages import (
     Higher,
     Status,
 )
-from openclaw.notes import LeaderChanged, LeaderSeen
+from openclaw.notes import LeaderChanged, LeaderSeen, MemberChanged, Settled
 from openclaw.records import Tier
 
 
@@ -221,6 +221,18 @@ def test_a_leader_that_slept_steps_down_first_and_listens() -> None:
     loop.run(2.0)
     assert loop.leader() != leader
     assert loop.machines[leader].epoch.term == 2
+
+
+def test_who_slept_alone_listens_to_the_first_that_comes_before_it_leads() -> None:
+    loop = Loop(2)
+    one, other = loop.nodes
+    loop.give(one, Resumed(60.0))
+    loop.give(one, Settled())
+    loop.give(one, MemberChanged(other, Status.ALIVE, Incarnation(1, "boot")))
+    loop.run(SETTINGS.resume_quiet_s - 0.1)
+    assert not loop.machines[one].leading
+    loop.run(2.0)
+    assert loop.machines[one].leading
 
 
 def test_a_late_word_of_its_past_does_not_depose_a_leader() -> None:
