@@ -11,6 +11,7 @@ from openclaw.effects import Effect
 from openclaw.gossip import beats, exchange, membership, own, prober, roll, suspicion
 from openclaw.messages import Status
 from sims.planted.base import Mutant, does_nothing, says
+from sims.planted.worlds import mute
 
 
 def spoken_at_once(_true: Any) -> Any:
@@ -87,6 +88,7 @@ MEMBERSHIP = (
         roll.Roll,
         "_heard_down",
         hearsay_believed,
+        mute,
     ),
     Mutant(
         "answers reopen nothing",
@@ -95,6 +97,7 @@ MEMBERSHIP = (
         roll.Roll,
         "answered",
         does_nothing,
+        mute,
     ),
     Mutant(
         "settled at once",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from sims.faults import Crash, Drain, Happening, Sleep, Work
+from sims.faults import Crash, DiskStall, Drain, Happening, Loss, Sleep, Work
 from sims.links import Weather
 from sims.plan import Plan, draw
 
@@ -38,6 +38,13 @@ def lossy(seed: int) -> Plan:
     plan = replace(mixed(seed), settings={"grant_ttl_s": 1.0})
     work = [Work(at=2.0 + k, host=_name(k), runs_s=(0.5,) * 4) for k in range(14)]
     return _with(replace(plan, link=Weather(mode="hostile", loss=0.1)), list(work))
+
+
+def mute(seed: int) -> Plan:
+    """Much is lost, and now and then a disk hangs: who cannot store a higher incarnation cannot refute."""
+    stalls = [DiskStall(at=3.0 + 4.0 * k, host=_name(k), for_s=6.0) for k in range(4)]
+    losses = [Loss(at=3.0 + 4.0 * k, rate=0.5, for_s=4.0, hosts=(_name(k),)) for k in range(4)]
+    return _with(hostile(seed), [*stalls, *losses])
 
 
 def draining(seed: int) -> Plan:

@@ -1,0 +1,40 @@
+"""Which planted bugs the core's own unit tests let pass: `pytest -p sims.planted.unit_tests` plants one in a test run.
+
+`passed(mutant)` runs the unit tests of the core in a process of their own, with the bug in it from before the first
+test is read to the end.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CORE = ("tests/gossip", "tests/election", "tests/exec", "tests/test_node.py")
+PLANT = "OPENCLAW_SIMS_PLANT"
+
+
+def passed(name: str, tests: tuple[str, ...] = CORE) -> bool:
+    """Whether every one of these tests passes while the bug of this name is planted."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", __name__, *tests]
+    ran = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, PLANT: name}, stdout=subprocess.DEVNULL, check=False
+    )
+    return ran.returncode == 0
+
+
+_planted = ExitStack()
+
+
+def pytest_configure() -> None:
+    from sims.mutants import by_name  # noqa: PLC0415  (not before the run that it is meant for)
+
+    if name := os.environ.get(PLANT):
+        _planted.enter_context(by_name(name).planted())
+
+
+def pytest_unconfigure() -> None:
+    _planted.close()
