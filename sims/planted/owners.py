@@ -109,6 +109,7 @@ OWNERS = (
         watch.Watch,
         "_grace_s",
         no_grace_for_once,
+        dying,
     ),
     Mutant(
         "no grace for what ran",

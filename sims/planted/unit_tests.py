@@ -30,7 +30,7 @@ _planted = ExitStack()
 
 
 def pytest_configure() -> None:
-    from sims.mutants import by_name  # noqa: PLC0415  (not before the run that it is meant for)
+    from sims.mutants import by_name
 
     if name := os.environ.get(PLANT):
         _planted.enter_context(by_name(name).planted())

@@ -89,6 +89,7 @@ def _sizes(message: object, settings: Settings) -> Iterator[tuple[str, int, int]
     if head is not None:
         yield "rumours", len(head.rumours), settings.rumours_per_message_max + 2
         yield "beats", len(head.beats), 1 + settings.beats_relayed_max
+        return
     match message:
         case Digest(entries=entries):
             yield "entries", len(entries), settings.digest_entries_max

@@ -34,14 +34,15 @@ _HAIR = 1e-6
 
 def named(effect: Effect) -> Iterator[Epoch]:
     """Every epoch that a message names."""
-    match effect:
-        case Send(message=Coordinator(epoch) | Higher(epoch)):
+    message = effect.message if isinstance(effect, Send) else None
+    match message:
+        case Ping(head=head) | Ack(head=head) | PingRequest(head=head) | Gossip(head=head):
+            yield head.epoch
+        case Coordinator(epoch) | Higher(epoch):
             yield epoch
-        case Send(message=ElectAnswer(stored=stored, leader=leader)):
+        case ElectAnswer(stored=stored, leader=leader):
             yield stored
             yield leader
-        case Send(message=Ping(head=head) | Ack(head=head) | PingRequest(head=head) | Gossip(head=head)):
-            yield head.epoch
         case _:
             return
 
@@ -159,6 +160,8 @@ class ElectionsHaveReasons(Property):
                     leader = epoch
                 case _:
                     pass
+        if leader is not None and _disowned(event, leader):
+            self._doubts[host] = clock(host)
 
     def _lost(self, host: Host, leader: Epoch | None, gone: set[NodeId]) -> None:
         if leader is None:

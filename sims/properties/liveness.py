@@ -27,7 +27,8 @@ _WAIT_S_MAX = 120.0  # the longest pause that the owner's settings can make, and
 
 class EveryTaskEnds(Property):
     name = "every task ends"
-    sentence = "Every accepted task reaches a final state or really runs, unless its disk was put back to before it came."
+    sentence = "Every accepted task reaches a final state or really runs, or its disk was put back to before it came."
+    says = (Accepted,)
 
     def __init__(self) -> None:
         self.accepted: list[TaskId] = []

@@ -10,6 +10,7 @@ from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import Assign
 from openclaw.notes import Note
 from openclaw.records import Needs
+from sims.properties.base import Property
 from sims.properties.placing import refused
 from sims.properties.views import Inside, Views, enrolled
 
@@ -46,12 +47,15 @@ class WorkerHasTheLastWord(Inside):
                     self.fail(f"{host.name} starts {effect.task}: {why}")
 
 
-class MembersOnly(Inside):
+class MembersOnly(Property):
     name = "members only"
     sentence = "A stranger, or one that was revoked, is told nothing and changes nothing."
 
-    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
-        if not isinstance(event, Received) or event.sender == host.id:
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        if not isinstance(event, Received):
             return
         roster = self._views.of(host).roster
         if not roster or enrolled(roster, event.sender):

@@ -18,10 +18,13 @@ from openclaw.effects import (
     ExecutorDown,
     ExecutorUp,
     MetaChanged,
+    Received,
     Resumed,
     RosterChanged,
+    Send,
     Started,
     StopAsked,
+    Tick,
 )
 from openclaw.ids import NO_EPOCH, Epoch, Incarnation, NodeId
 from openclaw.messages import Status
@@ -115,13 +118,17 @@ class Views(Property):
         now = clock(host)
         if now < view.now:
             self.fail(f"{host.name} is at {now} after {view.now}")
-        if any(isinstance(inner, Resumed) for inner, _ in self._steps[host]):
-            view.woke_at = now
-        self._steps[host].clear()
+        steps = self._steps[host]
+        for inner, _ in steps:
+            if isinstance(inner, Resumed):
+                view.woke_at = now
+        steps.clear()
         view.now = now
-        self._told(host, view, event)
+        if not isinstance(event, Received | Tick):
+            self._told(host, view, event)
         for effect in effects:
-            self._said(view, effect)
+            if not isinstance(effect, Send):
+                self._said(view, effect)
 
     def _listen(self, host: Host) -> None:
         steps = self._steps[host] = []
