@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event, Received, Send, Store
 from openclaw.ids import NodeId, TaskId, Token
-from openclaw.messages import AnyMessage
+from openclaw.messages import AnyMessage, Beat, Digest, Rumour
 from openclaw.notes import Note
 from openclaw.records import Exit
 from sims.properties import Property
+from sims.properties.membership import HEADED
 from sims.properties.views import PAUSE_S, Pause, Step, Views
 
 if TYPE_CHECKING:
@@ -26,12 +27,32 @@ if TYPE_CHECKING:
 Handled = tuple[Callable[["Host", Event, Sequence[Effect]], None], ...]
 Performed = tuple[Callable[["Host", Effect], None], ...]
 Kinds = frozenset[type]
+_PACKED = (Received, Send)
 
 
 def kind(what: Event | Effect | Note) -> type:
     """What an event or effect is about: of a message, which one."""
     cls = type(what)
     return type(what.message) if cls is Received or cls is Send else cls  # type: ignore[union-attr]
+
+
+def kinds(what: Sequence[Event | Effect | Note]) -> Kinds:
+    """All that these are about, and what their messages carry."""
+    found: set[type] = set()
+    for each in what:
+        if isinstance(each, _PACKED):
+            message = each.message
+            found.add(type(message))
+            if isinstance(message, HEADED):
+                if message.head.rumours:
+                    found.add(Rumour)
+                if message.head.beats:
+                    found.add(Beat)
+            elif isinstance(message, Digest):
+                found.add(Rumour)
+        else:
+            found.add(type(each))
+    return frozenset(found)
 
 
 class Hooks:
@@ -56,7 +77,7 @@ class Hooks:
         self._stepped = own("stepped")
         self._handled, self._performed = own("handled"), own("performed")
         self._views = next((prop for prop in properties if isinstance(prop, Views)), None)
-        self._handled_by: dict[tuple[Kinds, Kinds], Handled] = {}
+        self._handled_by: dict[tuple[Kinds, Kinds, bool], Handled] = {}
         self._performed_by: dict[type, Performed] = {}
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
@@ -64,15 +85,17 @@ class Hooks:
         if not self._handled:
             return
         steps: Sequence[Step] = [(event, effects)]
-        pause: tuple[type, ...] = ()
+        paused = False
         if self._views is not None:
             steps = self._views.steps(host, event, effects)
-            pause = (Pause,) if self._views.gap_s(host) > PAUSE_S else ()
-        heard = frozenset([*pause, *(kind(inner) for inner, _ in steps)])
-        said = frozenset([kind(effect) for _, made in steps for effect in made])
-        concerned = self._handled_by.get((heard, said))
+            paused = self._views.gap_s(host) > PAUSE_S
+        heard = kinds([inner for inner, _ in steps])
+        said = kinds([effect for _, made in steps for effect in made])
+        key = (heard, said, paused)
+        concerned = self._handled_by.get(key)
         if concerned is None:
-            concerned = self._handled_by[heard, said] = tuple(
+            heard |= {Pause} if paused else frozenset()
+            concerned = self._handled_by[key] = tuple(
                 prop.handled for prop in self._handled if _concerns(prop, heard, said)
             )
         for tell in concerned:

@@ -34,7 +34,7 @@ class Property:
 
     It may say what it cares about, which spares much time: `handled` is called when an event of a kind in `hears`,
     or an effect of a kind in `says`, went through the node; `performed` for effects in `says`. A message counts as
-    what it is, be it heard or said. None stands for everything.
+    what it is, be it heard or said, and as `Rumour` or `Beat` where it carries some. None stands for everything.
     """
 
     name = ""

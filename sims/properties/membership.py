@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,8 +22,11 @@ _HAIR = 1e-6
 _LONG_S = 10.0
 
 
+HEADED = (Ping, Ack, PingRequest, Gossip)
+
+
 def head_of(message: object) -> Head | None:
-    return message.head if isinstance(message, Ping | Ack | PingRequest | Gossip) else None
+    return message.head if isinstance(message, HEADED) else None
 
 
 def rumours_of(message: object) -> Sequence[Rumour]:
@@ -91,7 +95,7 @@ class AccusationsAreAnswered(Property):
     sentence = (
         "Who hears that it is suspected or down, or of a past that it does not know, raises its incarnation."
     )
-    hears = (Ping, Ack, PingRequest, Gossip, Digest)
+    hears = (Rumour,)
     says = ()
 
     def __init__(self, views: Views) -> None:
@@ -160,12 +164,12 @@ class VerdictsAreEarned(Property):
         "A member is down only after it was suspected for its time, or for a moment where there was evidence, and a "
         "question or a dial of this very node went unanswered; a node that slept accuses nobody for a while."
     )
-    hears = (Started, LinkDown, Ping, Ack, PingRequest, Gossip, Digest)
+    hears = (Started, LinkDown, Ack, Rumour)
     says = (MemberChanged, Ping)
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._cases: dict[tuple[Host, NodeId], Case] = {}
+        self._cases: defaultdict[tuple[Host, NodeId], Case] = defaultdict(Case)
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
         if isinstance(event, Started):
@@ -176,7 +180,7 @@ class VerdictsAreEarned(Property):
         for effect in effects:
             match effect:
                 case MemberChanged(node=node, status=status):
-                    case_ = self._cases.setdefault((host, node), Case())
+                    case_ = self._cases[host, node]
                     if status is Status.DOWN and node in view.members and view.members[node].status in LIVE:
                         self._judge(host, view, node, case_, now)
                     if status is Status.SUSPECT:
@@ -188,7 +192,7 @@ class VerdictsAreEarned(Property):
                     else:
                         case_.suspected_at, case_.evidence, case_.refused = None, False, False
                 case Send(to=to, message=Ping(seq=seq)) if not _for_another(event):
-                    asked = self._cases.setdefault((host, to), Case()).asked
+                    asked = self._cases[host, to].asked
                     asked.setdefault(seq, now)
                     for old in [old for old, at in asked.items() if now - at > 2 * _LONG_S]:
                         del asked[old]
@@ -198,7 +202,7 @@ class VerdictsAreEarned(Property):
     def _told(self, host: Host, event: Event) -> None:
         match event:
             case Received(message=Ack(seq=seq, target=target), sender=sender):
-                case_ = self._cases.setdefault((host, target or sender), Case())
+                case_ = self._cases[host, target or sender]
                 now, settings = clock(host), host.world.settings
                 asked_at = case_.asked.get(seq, float("-inf"))
                 if now - asked_at < settings.probe_timeout_s + settings.indirect_timeout_s:
@@ -209,13 +213,13 @@ class VerdictsAreEarned(Property):
                     if case_.suspected_at is not None and asked_at >= doubted_at:
                         case_.answered_at, case_.evidence, case_.refused = now, False, False
             case LinkDown(peer=peer, refused=True):
-                case_ = self._cases.setdefault((host, peer), Case())
+                case_ = self._cases[host, peer]
                 case_.evidence = case_.refused = True
             case _:
                 pass
         for rumour in rumours_of(event.message) if isinstance(event, Received) else ():
             if rumour.status is Status.DOWN:
-                self._cases.setdefault((host, rumour.node), Case()).evidence = True
+                self._cases[host, rumour.node].evidence = True
 
     def _judge(self, host: Host, view: View, node: NodeId, case: Case, now: float) -> None:
         settings = host.world.settings
@@ -260,11 +264,13 @@ class QuestionsAreAnswered(Property):
         self._helping: dict[Host, dict[tuple[NodeId, int], tuple[NodeId, float]]] = {}
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
-        view, now = self._views.of(host), clock(host)
         if isinstance(event, Started):
             self._helping.pop(host, None)
             return
         helping = self._helping.setdefault(host, {})
+        if not helping and isinstance(event, Tick):
+            return
+        view, now = self._views.of(host), clock(host)
         if self._views.gap_s(host) > PAUSE_S or view.stopping or now - view.woke_at < 1.0:
             helping.clear()
         self._late(host, helping, view.now)
@@ -319,7 +325,7 @@ class BeatsAreBounded(Property):
     name = "beats"
     sentence = "A node mints heartbeats no faster than the mesh can bear, each with a number of its own."
     hears = ()
-    says = (Ping, Ack, PingRequest, Gossip)
+    says = (Beat,)
 
     def __init__(self) -> None:
         self._said: dict[Host, list[tuple[Beat, float]]] = {}  # the last two, and when each was first said
@@ -369,7 +375,8 @@ class SettledWhenTold(Property):
         if any(isinstance(effect, Settled) for effect in effects):
             view, settings = self._views.of(host), host.world.settings
             waited_s = clock(host) - view.started_at
-            peers = sum(enrolled(view.roster, node) for node in view.roster) - 1
-            enough = min(settings.indirect_probes, peers) if view.roster else settings.indirect_probes
+            roster = event.members if isinstance(event, RosterChanged) else view.roster
+            peers = sum(enrolled(roster, node) for node in roster) - 1
+            enough = min(settings.indirect_probes, peers) if roster else settings.indirect_probes
             if waited_s < settings.settle_s - _HAIR and len(self._heard.get(host, ())) < enough:
                 self.fail(f"{host.name} is settled after {waited_s:.3f} s, told by {self._heard.get(host)}")

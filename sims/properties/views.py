@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 LIVE = (Status.ALIVE, Status.SUSPECT)
 PAUSE_S = 0.5
+_TELL_NOTHING = (Received, Tick)
 
 
 def clock(host: Host) -> float:
@@ -124,7 +125,7 @@ class Views(Property):
                 view.woke_at = now
         steps.clear()
         view.now = now
-        if not isinstance(event, Received | Tick):
+        if not isinstance(event, _TELL_NOTHING):
             self._told(host, view, event)
         for effect in effects:
             if not isinstance(effect, Send):
