@@ -79,6 +79,13 @@ class Marks(Property):
 
     name = "marks"
     sentence = "What may happen happened."
+    hears = (
+        e.LinkDown, e.Submitted, e.ExecutorUp, e.Fetched, e.StopAsked, m.Assign, m.ElectAnswer, m.Elect,
+    )  # fmt: skip
+    says = (
+        n.MemberChanged, n.LeaderChanged, n.Duplicate, n.Accepted, n.TaskMoved,
+        m.Elect, m.Offer, m.OfferRefused, m.Demand, m.Returned, m.Ask, m.Have,
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.hit: Counter[str] = Counter()
@@ -100,6 +107,8 @@ class Marks(Property):
     def _observed(self, at: float, who: str, what: object) -> None:
         """What a machine's own end says: only the world's marks tell of it."""
         if not isinstance(what, str):
+            if not isinstance(what, e.Store):
+                self._committed.pop(who, None)
             return
         if what == _FULL:
             self.hit["disk full refused an intake"] += bool(self._intake.pop(who, None))
@@ -234,7 +243,6 @@ class Marks(Property):
                 pass
 
     def performed(self, host: Host, effect: e.Effect) -> None:
-        self._committed.pop(host.name, None)
         match effect:
             case e.Send(to=to, message=message):
                 self._sent(host, to, message)

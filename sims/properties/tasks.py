@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import CancelAsked, Effect, Event, Fetched, Received, Send, Store, Submitted
+from openclaw.effects import CancelAsked, Effect, Event, Fetched, Received, Send, Started, Store, Submitted
 from openclaw.ids import TaskId, Token
 from openclaw.messages import Assign, Cancel, End
 from openclaw.notes import Accepted, TaskMoved
@@ -302,13 +302,15 @@ class CancelReachesItsWorker(Property):
     sentence = (
         "Who asks for a cancellation gets one: at once, or by telling the worker, or the task was done."
     )
-    hears = (CancelAsked,)
+    hears = (CancelAsked, Started)
     says = (TaskMoved, End)
 
     def __init__(self) -> None:
         self._telling: dict[tuple[Host, TaskId], float] = {}
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        if isinstance(event, Started):  # what it asked of its former self may not have come to its disk
+            self._telling = {key: at for key, at in self._telling.items() if key[0] is not host}
         for effect in effects:
             match effect:
                 case TaskMoved(task=task, state=State.CANCELLING):
