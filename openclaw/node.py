@@ -73,24 +73,27 @@ HEARD: Final = tuple(note for note in get_args(Note) if note not in FOR_PEOPLE)
 
 
 class _Seat:
-    """A machine and when it is due, which is asked for only after it has handled something."""
+    """A machine and when it is `due`, which it is asked for only after it has handled something."""
 
-    __slots__ = ("_due", "_known", "_machine")
+    __slots__ = ("_machine", "due", "stale")
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._due: float | None = None
-        self._known = False
+        self.due: float | None = None
+        self.stale = True
 
     def handle(self, event: Event | Note, now: float) -> list[Effect]:
-        self._known = False
+        self.stale = True
         return self._machine.handle(event, now)
 
-    def due(self) -> float | None:
-        if not self._known:
-            self._due = self._machine.next_deadline()
-            self._known = True
-        return self._due
+    def ask(self) -> None:
+        self.due = self._machine.next_deadline()
+        self.stale = False
+
+    def is_due(self, now: float) -> bool:
+        if self.stale:
+            self.ask()
+        return self.due is not None and self.due <= now
 
 
 class Node:
@@ -148,7 +151,9 @@ class Node:
         """When to call with `Tick` next. To be asked after each batch: lateness is measured against the answer."""
         earliest: float | None = None
         for seat in self._seats:
-            due = seat.due()
+            if seat.stale:
+                seat.ask()
+            due = seat.due
             if due is not None and (earliest is None or due < earliest):
                 earliest = due
         self._due = earliest
@@ -185,7 +190,7 @@ class Node:
             case Received(message=message):
                 return self._by_message.get(type(message), ())
             case Tick():
-                return tuple(seat for seat in self._seats if (due := seat.due()) is not None and due <= now)
+                return tuple(seat for seat in self._seats if seat.is_due(now))
             case _:
                 return self._by_event.get(type(event), self._seats)
 

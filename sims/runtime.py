@@ -56,6 +56,7 @@ class Runtime:
         self._committing: list[Store] | None = None
         self._standing: Callable[[], None] | None = None
         self._wake_at = math.inf
+        self._alarm_at = math.inf  # on the world's heap, for a deadline; that may be later by now
 
     # --- the inbox -------------------------------------------------------------------------------
 
@@ -76,20 +77,25 @@ class Runtime:
         host = self._host
         if self._committing is not None or not self.alive or not host.awake:
             return
-        world = self._world
+        now = self._world.now
         if self._inbox:
-            at = world.now
+            at = now
+        elif self._due is not None:
+            at = max(now, host.clock.when(self._due) + HAIR_S)
         else:
-            if self._due is None:
-                return
-            at = host.clock.when(self._due) + HAIR_S
-            if at < world.now:
-                at = world.now
+            return
         if host.lag_s:
             at += host.late_s()
         if at < self._wake_at:
             self._wake_at = at
-            world.at(at, self._wake)
+            if at < self._alarm_at:
+                self._arm(at, now)
+
+    def _arm(self, at: float, now: float) -> None:
+        """A message's wake leaves the alarm as it is: usually the deadline is still the same after it."""
+        if at > now:
+            self._alarm_at = at
+        self._world.at(at, self._wake)
 
     def go_on(self) -> None:
         """The process runs again: whatever a commit had left to do comes first."""
@@ -106,7 +112,12 @@ class Runtime:
         self.schedule()
 
     def _wake(self) -> None:
-        if self._world.now != self._wake_at or not self.alive:
+        now = self._world.now
+        if now == self._alarm_at:
+            self._alarm_at = math.inf
+        if now != self._wake_at or not self.alive:
+            if self.alive and self._wake_at < self._alarm_at:
+                self._arm(self._wake_at, now)
             return
         self._wake_at = math.inf
         if self._committing is None and self._host.awake:

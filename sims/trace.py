@@ -36,14 +36,13 @@ class Trace:
         return self._hash.hexdigest()
 
     def effect(self, at: float, who: str, effect: Effect) -> None:
-        body = _encode(effect)
-        self._hash.update(f"{at!r} {who} {type(effect).__name__}".encode())
-        self._hash.update(body)
+        line = _encode((at, who, type(effect).__name__, effect))
+        self._hash.update(line)
         self._last.append((at, who, effect))
         self.counts["effects"] += 1
-        if isinstance(effect, Send):
+        if type(effect) is Send:
             self.sent[type(effect.message).__name__] += 1
-            self.sent_bytes += len(body)
+            self.sent_bytes += len(line)
         for observer in self.observers:
             observer(at, who, effect)
 
