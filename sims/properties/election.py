@@ -327,7 +327,7 @@ class LeadersSpeak(Property):
                     pass
         if won and (missed := set(view.live) - told):
             self.fail(f"{host.name} leads under {leader}, and does not tell {sorted(missed)}")
-        leads = leader is not None and leader.node == host.id and bool(view.live)
+        leads = leader is not None and leader.node == host.id and not view.alone
         if won or told or not leads or isinstance(event, Started) or self._views.gap_s(host) > 1.0:
             self._spoke[host] = now
         elif now - self._spoke.get(host, now) > host.world.settings.coordinator_every_s + 1.0:

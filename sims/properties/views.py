@@ -79,6 +79,10 @@ class View:
     def live(self) -> list[NodeId]:
         return sorted(node for node, known in self.members.items() if known.status in LIVE)
 
+    @property
+    def alone(self) -> bool:
+        return not any(known.status in LIVE for known in self.members.values())
+
 
 class Pause:
     """A kind for `hears`: the node had not been given anything for longer than `PAUSE_S` when this event came."""
@@ -174,7 +178,7 @@ class Views(Property):
                 else:
                     met = view.members[node].met if node in view.members else view.now
                     view.members[node] = Known(status, incarnation, view.now, met, back_soon)
-                view.had_peers_since = (view.had_peers_since or view.now) if view.live else None
+                view.had_peers_since = None if view.alone else (view.had_peers_since or view.now)
             case _:
                 pass
 
