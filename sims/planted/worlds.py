@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from sims.faults import Crash, DiskStall, Drain, Happening, Loss, Sleep, Work
+from sims.faults import Crash, Cut, DiskStall, Drain, Happening, Loss, Sleep, Stop, Work
 from sims.links import Weather
 from sims.plan import Plan, draw
 
@@ -65,12 +65,39 @@ def dying(seed: int) -> Plan:
     return _with(plan, [*work, *deaths])
 
 
+def dead(seed: int) -> Plan:
+    """Half of the machines lose power with what they run, and stay away for long."""
+    work = [Work(at=1.0 + k, host=_name(k % 2), runs_s=(3.0,) * 4) for k in range(6)]
+    deaths = [Crash(at=4.0, host=_name(2 + k), effects=0, machine=True, down_s=30.0) for k in range(2)]
+    plan = replace(mixed(seed), settings={"rerun_grace_s_max": 0.5, "keep_restart_grace_s": 0.5})
+    return _with(plan, [*work, *deaths])
+
+
 def hurried(seed: int) -> Plan:
     """Nodes are back at once after a crash, and old messages still find them."""
     work = [Work(at=1.0 + k / 2, host=_name(k), runs_s=(0.05,) * 8) for k in range(30)]
     crashes = [Crash(at=2.0 + k / 2, host=_name(k), effects=0, machine=False, down_s=0.01) for k in range(28)]
     plan = replace(mixed(seed), link=Weather(mode="hostile", latency="mixed", stray=0.3))
     return _with(plan, [*work, *crashes])
+
+
+def busy(seed: int) -> Plan:
+    """Much runs, and nodes stop in the midst of it to be back soon."""
+    work = [Work(at=1.0 + k, host=_name(k), runs_s=(1.5,) * 4) for k in range(14)]
+    stops = [Stop(at=2.5 + 3.0 * k, host=_name(k), keep=True, down_s=1.0) for k in range(5)]
+    return _with(mixed(seed), [*work, *stops])
+
+
+def parted(seed: int) -> Plan:
+    """The mesh falls in two for a while."""
+    cuts = [Cut(at=3.0, sources=("n0", "n1"), to=("n2", "n3"), one_way=False, for_s=11.0)]
+    return _with(mixed(seed), list(cuts))
+
+
+def small(seed: int) -> Plan:
+    """Little goes into one message, and many tasks end at once."""
+    plan = replace(mixed(seed), settings={"outcomes_per_message_max": 2, "assign_tasks_max": 4})
+    return _with(plan, [Work(at=2.0 + k, host=_name(k), runs_s=(0.3,) * 16) for k in range(10)])
 
 
 def _name(number: int) -> str:

@@ -1,6 +1,7 @@
 """What must hold, one property a promise: `all_properties()` is a fresh set for one world."""
 
 from sims.properties.attempts import (
+    EndsAreWitnessed,
     FirstComeFirstServed,
     KilledWhenTold,
     NobodyEndsWhatCounts,
@@ -79,6 +80,7 @@ def all_properties() -> tuple[Property, ...]:
         OnceIsOnce(),
         OnlyWhatWasAssigned(views),
         StartedIsStored(),
+        EndsAreWitnessed(views),
         NotStartedIsKept(),
         OutcomesAreKept(views),
         FirstComeFirstServed(views),

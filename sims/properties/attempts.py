@@ -12,6 +12,7 @@ from openclaw.effects import (
     ExecutorUp,
     Forget,
     Kill,
+    ProcessExited,
     Received,
     RosterChanged,
     Run,
@@ -22,7 +23,7 @@ from openclaw.effects import (
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token, owner_of
 from openclaw.messages import Assign, End, Have, Holding, OutcomesStored, Returned
 from openclaw.notes import LoadChanged, Note
-from openclaw.records import Attempt, EpochRow, State, Table
+from openclaw.records import Attempt, EpochRow, Exit, State, Table
 from sims.properties.base import Property
 from sims.properties.views import Inside, Views, clock, enrolled
 
@@ -148,6 +149,35 @@ class StartedIsStored(Property):
             row = host.disk.attempt(effect.task)
             if row != Attempt(effect.task, effect.token, effect.owner):
                 self.fail(f"{host.name} starts {effect.task} under {effect.token}, and its disk has {row}")
+
+
+class EndsAreWitnessed(Inside):
+    name = "ends are witnessed"
+    sentence = "The end that a worker stores of an attempt is what its executor told it, word for word."
+    hears = (ProcessExited, ExecutorUp)
+    says = (Store,)
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._told: dict[tuple[str, Key], Exit] = {}
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        match event:
+            case ProcessExited(task=task, token=token, exit=exit):
+                self._told[host.name, (task, token)] = exit
+            case ExecutorUp(held=held):
+                ends = {(one.task, one.token): one.exit for one in held if one.exit is not None}
+                self._told.update(((host.name, key), exit) for key, exit in ends.items())
+            case _:
+                pass
+        for effect in effects:
+            match effect:
+                case Store(value=Attempt(task=task, token=token, exit=Exit() as exit)):
+                    told = self._told.get((host.name, (task, token)))
+                    if exit != told:
+                        self.fail(f"{host.name} stores {exit} of {task}, and was told {told}")
+                case _:
+                    pass
 
 
 class NotStartedIsKept(Property):
@@ -309,7 +339,7 @@ class KilledWhenTold(Inside):
         match event:
             case Received(message=End(items=items, reason=reason), sender=sender):
                 told.update((task, token, reason) for task, token in items if owner_of(task) == sender)
-            case StopAsked() if host.node is not None:
+            case StopAsked(keep=False) if host.node is not None:
                 self._stopping.add(host.node.boot)
             case _:
                 pass

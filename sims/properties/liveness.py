@@ -118,8 +118,8 @@ class NothingIsLeftBehind(Property):
 class NobodyWaitsForEver(Property):
     name = "a deadline"
     sentence = (
-        "An owner with unfinished tasks has a deadline, and an attempt whose worker lives is never left alone: its "
-        "worker speaks of it, or is asked."
+        "An owner with unfinished tasks has a deadline, and an attempt is never left alone: a worker that lives speaks "
+        "of it, or is asked; one that is gone is waited for as long as its grace lasts."
     )
     hears = (Started, Pause, Tick, Have, Running, Outcomes)
     says = (TaskMoved, Assign, Ask, End)
@@ -177,6 +177,10 @@ class NobodyWaitsForEver(Property):
             steady = now - max(view.started_at, known.since if known else 0.0, view.woke_at) > since
             if lives and steady and now - self._touched[host].get(task, now) > since:
                 self.fail(f"{host.name} has not asked for {task} on {worker} for {since} s")
+            graced_s = max(settings.rerun_grace_s_max, settings.keep_restart_grace_s) + since
+            gone = worker != host.id and known is not None and known.status >= Status.DOWN
+            if gone and now - max(view.started_at, known.since if known else 0.0, view.woke_at) > graced_s:
+                self.fail(f"{host.name} still waits for {task} on {worker}, which is gone for {graced_s} s")
 
 
 def _spoken_of(event: object) -> list[TaskId]:

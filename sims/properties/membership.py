@@ -183,6 +183,9 @@ class VerdictsAreEarned(Property):
                     case_ = self._cases[host, node]
                     if status is Status.DOWN and node in view.members and view.members[node].status in LIVE:
                         self._judge(host, view, node, case_, now)
+                    slept = now < view.woke_at + host.world.settings.resume_quiet_s - _HAIR
+                    if status is Status.SUSPECT and slept and not isinstance(event, Received):
+                        self.fail(f"{host.name} slept until just now, and accuses {node}")
                     if status is Status.SUSPECT:
                         case_.suspected_at, case_.evidence = (
                             now,

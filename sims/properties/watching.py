@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started, Tick
+from openclaw.effects import Effect, Event, Received, Send, Started, Store, Tick
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import End, Have, Holding, Status
 from openclaw.messages import Started as Running
@@ -25,7 +25,7 @@ class GraceIsGiven(Inside):
     name = "grace"
     sentence = (
         "An attempt on a worker that is down is given up after a tenth of what it had run, at most a minute; one that "
-        "is --once, or whose worker said that it is back soon, after the whole of it."
+        "is --once, or whose worker said that it is back soon, after the whole of it. What ran then took it with it."
     )
     hears = ()
     says = (MemberChanged, TaskMoved)
@@ -50,6 +50,18 @@ class GraceIsGiven(Inside):
                 row = host.disk.progress(effect.task)
                 if row is not None and row.state in (State.PLACED, State.RUNNING) and row.worker != host.id:
                     self._judge(host, row, key)
+                    self._counted(host, row, effects)
+
+    def _counted(self, host: Host, old: Progress, effects: Sequence[Effect]) -> None:
+        known = self._workers.get((host, host.starts, old.worker))
+        for effect in effects:
+            match effect:
+                case Store(value=Progress(task=old.task, state=State.QUEUED) as new):
+                    ran = known is not None and known.status is Status.DOWN and _was(new) is State.RUNNING
+                    if ran and new.deaths != old.deaths + 1:
+                        self.fail(f"{new.task} ran as {new.worker} went down, and has {new.deaths} deaths")
+                case _:
+                    pass
 
     def _judge(self, host: Host, row: Progress, key: tuple[Host, int, TaskId]) -> None:
         known = self._workers.get((host, host.starts, row.worker))
@@ -71,6 +83,11 @@ class GraceIsGiven(Inside):
             self.fail(
                 f"{host.name} gives {row.task} up on {row.worker} after {waited_s:.2f} s of {grace_s:.2f} s"
             )
+
+
+def _was(row: Progress) -> State | None:
+    """The state before its present one."""
+    return row.story[-2].state if len(row.story) > 1 else None
 
 
 class CopiesAreEnded(Property):
