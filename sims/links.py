@@ -97,6 +97,7 @@ class Pipe:
         "queue",
         "ready_at",
         "source",
+        "stalled_at",
         "target",
     )
 
@@ -108,6 +109,7 @@ class Pipe:
         self.free_at = 0.0
         self.ready_at = 0.0
         self.outage_until = 0.0
+        self.stalled_at = 0.0
         self.passed = 0
         self.pump = self._pump
 
@@ -133,6 +135,7 @@ class Pipe:
         if (
             network.lossy and self.due - now < RTO_S
         ):  # else it waits behind what is sent again, and goes with it
+            self.stalled_at = now
             at += self._stall_s(now)
         if not link.up:
             at = max(at, link.up_at)
@@ -149,6 +152,15 @@ class Pipe:
         if self.queue:
             self.ready_at = retry_at(min(self.queue[0][0], now), now)
             self.link.network.world.at(self.ready_at, self.pump)
+
+    def eased(self, now: float) -> None:
+        """Less is lost from now on: the next time that the kernel tries, all that waits gets through."""
+        self.outage_until = min(self.outage_until, now)
+        at = max(retry_at(self.stalled_at, now), self.link.up_at)
+        if self.queue and at < self.due:
+            self.queue = [(min(due, at), message) for due, message in self.queue]
+            self.due = at
+            self.link.network.world.at(at, self.pump)
 
     def _pump(self) -> None:
         """Hand over what is due, unless it cannot pass."""

@@ -137,8 +137,19 @@ class Network:
     def lose(self, host: Host, rate: float) -> None:
         """This share of what the host sends and is sent is lost, beside what the weather takes."""
         self.world.trace.mark(self.world.now, host.name, f"loses {rate:.0%}")
+        before = self._losses.get(host.name, 0.0)
         self._losses[host.name] = rate
         self._look()
+        if rate < before:
+            for link in self._links.values():
+                if host in link.ends:
+                    self._ease(link)
+
+    def _ease(self, link: Link) -> None:
+        for pipe in link.pipes:
+            pipe.eased(self.world.now)
+        if self._alive(link):
+            link.doubted_at = None
 
     def loss_between(self, source: Host, target: Host) -> float:
         arrives = 1.0 - self._weather.loss

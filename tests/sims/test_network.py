@@ -92,6 +92,19 @@ def test_a_lossy_tcp_link_stalls_for_seconds_now_and_then() -> None:
     assert sorted(waited)[1500] < 0.01
 
 
+def test_a_stall_ends_soon_after_the_loss_that_made_it() -> None:
+    """The kernel's waits double: it has waited for `t` when the loss ends, and waits for no more than `t` again."""
+    for seed in range(1, 21):
+        world, one, other, heard = pair(Weather(), seed)
+        world.network.lose(other, 0.95)
+        began = world.now
+        say(world, one, other, 0, 1)
+        world.run(began + 1.5)
+        world.network.lose(other, 0.0)
+        world.run(began + 3.2)
+        assert said(heard) == [0, 1]
+
+
 def test_hostile_links_reorder_double_and_lose() -> None:
     world, one, other, heard = pair(Weather(mode="hostile", loss=0.1))
     for number in range(1000):
