@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 from sims.planted import MUTANTS, Mutant
+from sims.planted.unit_tests import passed
 from sims.scenario import run
 
 SURVIVED = 3
@@ -83,10 +84,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--only", help="those whose name contains this")
+    parser.add_argument(
+        "--unit-tests",
+        action="store_true",
+        help="instead: run the core's unit tests with each, and say which let it pass",
+    )
 
 
 def main(options: argparse.Namespace) -> int:
     mutants = [mutant for mutant in MUTANTS if not options.only or options.only in mutant.name]
+    if options.unit_tests:
+        return _unit_tests(mutants)
     names = [mutant.name for mutant in mutants]
     seeds, began = range(options.first, options.first + options.seeds), time.perf_counter()
     with ProcessPoolExecutor(options.jobs) as pool:
@@ -98,6 +106,16 @@ def main(options: argparse.Namespace) -> int:
         print(f"\n{row.mutant.name}: not caught by {by} in {row.seeds} worlds; others failed: {others}")
     print(f"\n{len(rows) - len(survivors)} of {len(rows)} caught, {time.perf_counter() - began:.0f} s")
     return SURVIVED if survivors else 0
+
+
+def _unit_tests(mutants: list[Mutant]) -> int:
+    """Exit code 0 when `unseen` is true of exactly those that the unit tests let pass."""
+    wrong = 0
+    for mutant in mutants:
+        unseen = passed(mutant.name)
+        wrong += unseen is not mutant.unseen
+        print(f"{mutant.name}: the core's unit tests {'pass' if unseen else 'fail'}", flush=True)
+    return SURVIVED if wrong else 0
 
 
 def _by_name(name: str, seeds: range) -> Caught:
