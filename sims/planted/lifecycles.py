@@ -231,7 +231,7 @@ LIFECYCLES = (
     Mutant(
         "the dead are not called",
         "two halves find each other again",
-        ("up is not down", "one view"),
+        ("one view", "up is not down"),
         prober.Prober,
         "hello",
         the_dead_are_not_called,
