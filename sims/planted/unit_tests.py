@@ -29,6 +29,8 @@ def passed(name: str, tests: tuple[str, ...] = CORE) -> bool:
         )
     except subprocess.TimeoutExpired:
         return False
+    if ran.returncode not in (0, 1):
+        raise RuntimeError(f"pytest ended with {ran.returncode}: it did not come to the tests")
     return ran.returncode == 0
 
 
@@ -36,10 +38,11 @@ _planted = ExitStack()
 
 
 def pytest_configure() -> None:
-    from sims.mutants import by_name
+    from sims.planted import MUTANTS
 
-    if name := os.environ.get(PLANT):
-        _planted.enter_context(by_name(name).planted())
+    for mutant in MUTANTS:
+        if mutant.name == os.environ.get(PLANT):
+            _planted.enter_context(mutant.planted())
 
 
 def pytest_unconfigure() -> None:

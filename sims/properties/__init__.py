@@ -2,9 +2,6 @@
 
 from sims.properties.attempts import (
     EndsAreWitnessed,
-    FirstComeFirstServed,
-    KilledWhenTold,
-    NobodyEndsWhatCounts,
     NotStartedIsKept,
     OnceIsOnce,
     OnlyWhatWasAssigned,
@@ -24,6 +21,7 @@ from sims.properties.election import (
     TermsRiseByOne,
     TurnsArePlanned,
 )
+from sims.properties.ending import FirstComeFirstServed, KilledWhenTold, NobodyEndsWhatCounts
 from sims.properties.liveness import (
     AllSeeAll,
     EveryTaskEnds,

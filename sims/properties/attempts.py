@@ -11,18 +11,16 @@ from openclaw.effects import (
     Event,
     ExecutorUp,
     Forget,
-    Kill,
     ProcessExited,
     Received,
     RosterChanged,
     Run,
     Send,
-    StopAsked,
     Store,
 )
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token, owner_of
-from openclaw.messages import Assign, End, Have, Holding, OutcomesStored, Returned
-from openclaw.notes import LoadChanged, Note
+from openclaw.messages import Assign, Have, Holding, OutcomesStored, Returned
+from openclaw.notes import Note
 from openclaw.records import Attempt, EpochRow, Exit, State, Table
 from sims.properties.base import Property
 from sims.properties.views import Inside, Views, clock, enrolled
@@ -261,116 +259,3 @@ class OutcomesAreKept(Inside):
 
 def _revoked(event: Event | Note, kept: Attempt) -> bool:
     return isinstance(event, RosterChanged) and not enrolled(event.members, kept.owner)
-
-
-class FirstComeFirstServed(Inside):
-    name = "first come, first served"
-    sentence = "A worker starts what waits in the order in which it came, and lets no slot stay free while one waits."
-    hears = (Assign, End, RosterChanged)
-    says = (Returned, Have, Run, LoadChanged)
-
-    def __init__(self, views: Views) -> None:
-        super().__init__(views)
-        self._waiting: dict[tuple[Host, str], dict[Key, None]] = {}
-
-    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
-        if host.node is None:
-            return
-        waiting = self._waiting.setdefault((host, host.node.boot), {})
-        match event:
-            case Received(message=Assign(boot=boot, items=items)) if boot == host.node.boot:
-                for item in items:
-                    waiting.setdefault((item.task, item.token))
-            case Received(message=End(items=ends)):
-                for key in ends:
-                    waiting.pop(key, None)
-            case RosterChanged(members=members):
-                for key in [key for key in waiting if not enrolled(members, key[1].owner)]:
-                    del waiting[key]
-            case _:
-                pass
-        for effect in effects:
-            for key in _given_back(effect):
-                waiting.pop(key, None)
-        for effect in effects:
-            if isinstance(effect, Run):
-                self._judge(host, waiting, (effect.task, effect.token))
-            elif isinstance(effect, LoadChanged):
-                self._idle(host, event, effect)
-
-    def _judge(self, host: Host, waiting: dict[Key, None], key: Key) -> None:
-        if key not in waiting:
-            return  # asked of the executor again, which had not heard of it
-        first = next(iter(waiting))
-        if first != key:
-            self.fail(f"{host.name} starts {key[0]} before {first[0]}, which came earlier")
-        del waiting[key]
-
-    def _idle(self, host: Host, event: Event | Note, load: LoadChanged) -> None:
-        view = self._views.of(host)
-        up = view.executor_up or isinstance(event, ExecutorUp)
-        if up and load.queued and load.running < host.meta.slots and not view.stopping:
-            self.fail(f"{host.name} runs {load.running} of {host.meta.slots} while {load.queued} wait")
-
-
-def _given_back(effect: Effect) -> list[Key]:
-    match effect:
-        case Send(message=Returned(items)):
-            return [(refused.task, refused.token) for refused in items]
-        case Send(message=Have(items=rows)):
-            return [(task, token) for task, token, holding in rows if holding is not Holding.WAITING]
-        case _:
-            return []
-
-
-class KilledWhenTold(Inside):
-    name = "killed when told"
-    sentence = "What runs is ended only when its owner says so, its node stops, or nobody knows it."
-    hears = (End, StopAsked)
-    says = (Kill,)
-
-    def __init__(self, views: Views) -> None:
-        super().__init__(views)
-        self._told: dict[Host, set[tuple[TaskId, Token, str]]] = {}
-        self._stopping: set[str] = set()
-
-    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
-        told = self._told.setdefault(host, set())
-        match event:
-            case Received(message=End(items=items, reason=reason), sender=sender):
-                told.update((task, token, reason) for task, token in items if owner_of(task) == sender)
-            case StopAsked(keep=False) if host.node is not None:
-                self._stopping.add(host.node.boot)
-            case _:
-                pass
-        for effect in effects:
-            if isinstance(effect, Kill) and not self._allowed(host, event, effect):
-                self.fail(f"{host.name} ends {effect.task} ({effect.reason}), which nobody asked for")
-
-    def _allowed(self, host: Host, event: Event | Note, kill: Kill) -> bool:
-        if kill.reason == "stop":
-            return host.node is not None and host.node.boot in self._stopping
-        if isinstance(event, RosterChanged):
-            return kill.reason == "cancel" and not enrolled(event.members, kill.token.owner)
-        stray = isinstance(event, ExecutorUp) and kill.reason == "superseded"
-        return stray or (kill.task, kill.token, kill.reason) in self._told[host]
-
-
-class NobodyEndsWhatCounts(Property):
-    name = "what counts goes on"
-    sentence = "An owner ends the attempt that counts only to cancel it."
-    says = (End,)
-
-    def performed(self, host: Host, effect: Effect) -> None:
-        match effect:
-            case Send(to=to, message=End(items=items, reason=reason)):
-                for task, token in items:
-                    row = host.disk.progress(task)
-                    if row is None or row.token != token or row.worker != to:
-                        continue
-                    if reason == "superseded" and row.state in (State.PLACED, State.RUNNING):
-                        self.fail(f"{host.name} ends {task} on {to}, where it is {row.state}")
-                    if reason == "cancel" and row.state is not State.CANCELLING and not row.state.final:
-                        self.fail(f"{host.name} cancels {task}, which is {row.state}")
-            case _:
-                pass
