@@ -17,7 +17,7 @@ from openclaw.notes import Note
 from openclaw.records import Exit
 from sims.properties import Property
 from sims.properties.membership import HEADED
-from sims.properties.views import PAUSE_S, Pause, Step, Views
+from sims.properties.views import Step, Views
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -77,7 +77,7 @@ class Hooks:
         self._stepped = own("stepped")
         self._handled, self._performed = own("handled"), own("performed")
         self._views = next((prop for prop in properties if isinstance(prop, Views)), None)
-        self._handled_by: dict[tuple[Kinds, Kinds, bool], Handled] = {}
+        self._handled_by: dict[tuple[Kinds, Kinds, tuple[type, ...]], Handled] = {}
         self._performed_by: dict[type, Performed] = {}
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
@@ -85,18 +85,17 @@ class Hooks:
         if not self._handled:
             return
         steps: Sequence[Step] = [(event, effects)]
-        paused = False
+        times: tuple[type, ...] = ()
         if self._views is not None:
             steps = self._views.steps(host, event, effects)
-            paused = self._views.gap_s(host) > PAUSE_S
+            times = self._views.times(host)
         heard = kinds([inner for inner, _ in steps])
         said = kinds([effect for _, made in steps for effect in made])
-        key = (heard, said, paused)
+        key = (heard, said, times)
         concerned = self._handled_by.get(key)
         if concerned is None:
-            heard |= {Pause} if paused else frozenset()
             concerned = self._handled_by[key] = tuple(
-                prop.handled for prop in self._handled if _concerns(prop, heard, said)
+                prop.handled for prop in self._handled if _concerns(prop, heard.union(times), said)
             )
         for tell in concerned:
             tell(host, event, effects)

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Tick
+from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
 from openclaw.messages import Ask, Assign, End, Have, Outcomes, Status
 from openclaw.messages import Started as Running
 from openclaw.notes import Accepted, MemberChanged, TaskMoved
 from openclaw.records import Exit, Progress, State
 from sims.properties.base import Property
-from sims.properties.views import Pause, Views, clock
+from sims.properties.views import Pause, Second, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -121,7 +121,7 @@ class NobodyWaitsForEver(Property):
         "An owner with unfinished tasks has a deadline, and an attempt is never left alone: a worker that lives speaks "
         "of it, or is asked; one that is gone is waited for as long as its grace lasts."
     )
-    hears = (Started, Pause, Tick, Have, Running, Outcomes)
+    hears = (Started, Pause, Second, Have, Running, Outcomes)
     says = (TaskMoved, Assign, Ask, End)
 
     def __init__(self, views: Views) -> None:

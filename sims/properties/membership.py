@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, LinkDown, Received, RosterChanged, Send, Started, Store, Tick
+from openclaw.effects import Effect, Event, LinkDown, Received, RosterChanged, Send, Started, Store
 from openclaw.ids import Incarnation, NodeId
 from openclaw.messages import Ack, Beat, Digest, Gossip, Head, Nack, Ping, PingRequest, Rumour, Status
 from openclaw.notes import MemberChanged, Settled
 from openclaw.records import Number
 from sims.properties.base import Property
-from sims.properties.views import LIVE, PAUSE_S, Pause, View, Views, clock, enrolled
+from sims.properties.views import LIVE, PAUSE_S, Pause, Second, View, Views, clock, enrolled
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -259,7 +259,7 @@ def _says_down(event: Event, node: NodeId) -> bool:
 class QuestionsAreAnswered(Property):
     name = "answered"
     sentence = "A ping is acknowledged at once; who is asked to ping another does, and passes its answer on or says no."
-    hears = (Started, Pause, Tick, Ping, PingRequest)
+    hears = (Started, Pause, Second, Ping, PingRequest)
     says = (Ack, Nack)
 
     def __init__(self, views: Views) -> None:
@@ -271,7 +271,7 @@ class QuestionsAreAnswered(Property):
             self._helping.pop(host, None)
             return
         helping = self._helping.setdefault(host, {})
-        if not helping and isinstance(event, Tick):
+        if not helping and not isinstance(event, Received):
             return
         view, now = self._views.of(host), clock(host)
         if self._views.gap_s(host) > PAUSE_S or view.stopping or now - view.woke_at < 1.0:

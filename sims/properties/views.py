@@ -71,6 +71,7 @@ class View:
     leader_since: float = 0.0
     had_peers_since: float | None = None
     woke_at: float = float("-inf")
+    second_at: float = 0.0  # when the next `Second` begins
     members: dict[NodeId, Known] = field(default_factory=dict)
     metas: dict[NodeId, Meta] = field(default_factory=dict)
     roster: Mapping[NodeId, Member] = field(default_factory=dict)
@@ -82,6 +83,10 @@ class View:
     @property
     def alone(self) -> bool:
         return not any(known.status in LIVE for known in self.members.values())
+
+
+class Second:
+    """A kind for `hears`: the first event of a node after a second of its own clock."""
 
 
 class Pause:
@@ -110,6 +115,15 @@ class Views(Property):
     def steps(self, host: Host, event: Event, effects: Sequence[Effect]) -> Sequence[Step]:
         """What went into each machine and came out of it as the node handled `event`, in order."""
         return self._steps.get(host) or [(event, effects)]
+
+    def times(self, host: Host) -> tuple[type, ...]:
+        """The kinds of the present moment."""
+        view, now = self.of(host), clock(host)
+        paused = now - view.now > PAUSE_S
+        if now < view.second_at:
+            return (Pause,) if paused else ()
+        view.second_at = now + 1.0
+        return (Pause, Second) if paused else (Second,)
 
     def gap_s(self, host: Host) -> float:
         """For how long the node has not been given anything, as far as its own clock shows."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started, Store, Tick
+from openclaw.effects import Effect, Event, Received, Send, Started, Store
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import End, Have, Holding, Status
 from openclaw.messages import Started as Running
 from openclaw.notes import MemberChanged, Note, TaskMoved
 from openclaw.records import Progress, State
 from sims.properties.base import Property
-from sims.properties.views import PAUSE_S, Inside, Known, Pause, Views, clock
+from sims.properties.views import PAUSE_S, Inside, Known, Pause, Second, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -93,7 +93,7 @@ def _was(row: Progress) -> State | None:
 class CopiesAreEnded(Property):
     name = "copies are ended"
     sentence = "Who hears that an attempt runs that it gave up for another, or for good, has it ended."
-    hears = (Started, Pause, Tick, Running, Have)
+    hears = (Started, Pause, Second, Running, Have)
     says = (End, TaskMoved)
 
     def __init__(self, views: Views) -> None:
