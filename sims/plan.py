@@ -16,6 +16,7 @@ from openclaw.records import Tier
 from sims import swarm
 from sims.faults import Happening
 from sims.host import CALM_S
+from sims.links import OUTAGE_S_MAX
 from sims.network import Weather
 
 NODES = (2, 3, 3, 4, 5, 5, 6, 8)
@@ -24,6 +25,7 @@ PEACE_FROM = 0.45  # of a drawn run: from there on nothing new goes wrong
 BUSY = 0.25  # of all the slots there are, in the peace: what was begun must be done by the end
 LEADER_WITHIN_S = 10.0  # of the last change
 TURN_SLACK_S = 2.0
+LOSS_SLACK_S = LEADER_WITHIN_S + OUTAGE_S_MAX  # a connection that stalls is a change of its own
 SLOTS = ((2,), (1,), (1, 4), (2, 0, 8))
 TIERS = ((Tier.MAINS,), (Tier.MAINS,), (Tier.ALWAYS_ON, Tier.BATTERY, Tier.MAINS))
 
@@ -94,6 +96,11 @@ def variants(plan: Plan) -> list[Plan]:
     ]
 
 
+def slack_s(link: Weather) -> float:
+    """How long there may be no one leader in peace: for a planned turn, or after a link has stalled by itself."""
+    return LOSS_SLACK_S if link.loss else TURN_SLACK_S
+
+
 def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> Plan:
     """All that a seed decides; what is given it does not decide."""
     rng = random.Random(f"{seed}:plan")
@@ -105,6 +112,7 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
     slots = rng.choice(SLOTS)
     busy_s = BUSY * (seconds - peace_s) * sum(slots[number % len(slots)] for number in range(nodes))
     happenings = swarm.happenings(rng, names(nodes), peace_s, busy_s, knobs)
+    link = swarm.weather(rng)
     leader_s = peace_s + CALM_S + LEADER_WITHIN_S
     return Plan(
         seed=seed,
@@ -112,10 +120,10 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
         seconds=seconds,
         peace_s=peace_s,
         about=str(knobs),
-        link=swarm.weather(rng),
+        link=link,
         slots=slots,
         tiers=rng.choice(TIERS),
         settings=swarm.settings(rng),
-        expect=(Expect("one leader", leader_s, slack_s=TURN_SLACK_S),) if leader_s < seconds else (),
+        expect=(Expect("one leader", leader_s, slack_s=slack_s(link)),) if leader_s < seconds else (),
         happenings=happenings,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from openclaw.config import Settings
 from openclaw.records import Meta, State
-from sims.plan import Plan, names
+from sims.plan import Plan, names, slack_s
 from sims.properties import Property, Violated, all_properties
 from sims.watch import Watch
 from sims.world import World
@@ -18,7 +18,7 @@ from sims.world import World
 Observer = Callable[[float, str, object], None]
 
 LOOK_EVERY_S = 0.5
-TURN_S = 3.0  # at the end of a run, for what a planned turn of the leader leaves open
+SETTLE_S = 1.0
 STARTS_WITHIN_S = 0.5
 
 
@@ -88,8 +88,8 @@ def _advance(world: World, watch: Watch, until: float) -> None:
 
 
 def _settle(world: World) -> None:
-    """A leader that hands over just now is given the time to do so."""
-    until = world.now + TURN_S
+    """A leader that hands over just now is given the time to do so, and a link that stalls the time to go on."""
+    until = world.now + SETTLE_S + slack_s(world.network.weather)
     while world.now < until and any(prop.unmet(world) for prop in world.properties):
         world.run(min(until, world.now + LOOK_EVERY_S))
 
