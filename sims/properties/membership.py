@@ -274,9 +274,10 @@ class QuestionsAreAnswered(Property):
         if not helping and not isinstance(event, Received):
             return
         view, now = self._views.of(host), clock(host)
-        if self._views.gap_s(host) > PAUSE_S or view.stopping or now - view.woke_at < 1.0:
-            helping.clear()
-        self._late(host, helping, view.now)
+        if helping:
+            if now - view.now > PAUSE_S or view.stopping or now - view.woke_at < 1.0:
+                helping.clear()
+            self._late(host, helping, view.now)
         speaks = now > view.started_at and not view.stopping
         sent = [(e.to, e.message) for e in effects if isinstance(e, Send)]
         match event:
@@ -293,7 +294,7 @@ class QuestionsAreAnswered(Property):
             case _:
                 pass
         for to, message in sent:
-            if isinstance(message, Ack | Nack):
+            if helping and isinstance(message, Ack | Nack):
                 helping.pop((to, message.seq), None)
         self._late(host, helping, now)
 

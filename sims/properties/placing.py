@@ -277,7 +277,8 @@ class DemandIsTrue(Inside):
         load, took = self._loads[host], self._took[host]
         if (report.running, report.queued) != (load.running, load.queued):
             self.fail(f"{host.name} reports {report.running} and {report.queued}, and has {load}")
-        said = Counter({(owner, grant): count for owner, grant, count in report.taken})
-        if (said or took) and said != took:
-            self.fail(f"{host.name} reports to have taken {dict(said)}, and took {dict(took)}")
-        took.clear()
+        if report.taken or took:
+            said = Counter({(owner, grant): count for owner, grant, count in report.taken})
+            if said != took:
+                self.fail(f"{host.name} reports to have taken {dict(said)}, and took {dict(took)}")
+            took.clear()
