@@ -194,10 +194,10 @@ class FlipFlop(Timed, frozen=True):
         span_s = min(self.period_s, left_s)
 
         def turn() -> None:
+            if left_s > span_s and not world.calmed:
+                self._cut(world, [(b, a) for a, b in ways], left_s - span_s)  # at no instant both ways are open
             for a, b in ways:
                 world.network.mend(a, b)
-            if left_s > span_s and not world.calmed:
-                self._cut(world, [(b, a) for a, b in ways], left_s - span_s)
 
         world.lasting(span_s, turn)
 
