@@ -27,13 +27,13 @@ class Candidacy:
     deferred: bool = False
 
     @classmethod
-    def of(cls, term: int, me: NodeId, ordered: list[NodeId], now: float) -> Candidacy:
-        """Everyone above `me` is asked; the best of all asks the next in line, as a witness.
+    def of(cls, term: int, me: NodeId, ordered: list[NodeId], live: list[NodeId], now: float) -> Candidacy:
+        """Everyone above `me` is asked; the best of all asks the next in line, or else anyone, as a witness.
 
         Without a witness one node's broken link to the leader would depose it for everyone.
         """
         place = ordered.index(me)
-        return cls(term=term, queue=ordered[:place] or ordered[1:2], at=now)
+        return cls(term=term, queue=ordered[:place] or ordered[1:2] or live[:1], at=now)
 
     def next_round(self, until: float) -> list[NodeId]:
         """Whom to ask now. Empty when all who rank above have had their chance."""
@@ -111,7 +111,7 @@ class Standing:
         self.rest()
         ordered = self._peers.order(term)
         if self._peers.me in ordered:
-            self.candidacy = Candidacy.of(term, self._peers.me, ordered, now)
+            self.candidacy = Candidacy.of(term, self._peers.me, ordered, self._peers.live(), now)
         return self.candidacy
 
     def awaiting(self, peer: NodeId, term: int) -> Candidacy | None:

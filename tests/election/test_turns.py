@@ -119,6 +119,19 @@ def test_a_turn_begins_with_the_first_peer() -> None:
     assert loop.leader() == b
 
 
+def test_where_nobody_else_may_lead_a_no_lead_node_is_the_witness() -> None:
+    """One broken link between the only two that may lead deposes nobody while a third hears the leader."""
+    loop = meshed(3, {0: Tier.NO_LEAD})
+    leader = loop.leader()
+    other = next(node for node in loop.nodes[1:] if node != leader)
+    loop.cut |= {(leader, other), (other, leader)}
+    loop.member(other, leader, Status.DOWN)
+    loop.run(10.0)
+    assert loop.machines[leader].leading
+    assert loop.machines[node_id(0)].leader == loop.machines[leader].leader
+    assert not loop.machines[other].leading
+
+
 def test_a_no_lead_node_does_not_stand_while_another_kind_lives() -> None:
     loop = meshed(3, {0: Tier.NO_LEAD})
     leader = loop.leader()
