@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from sims.marks import REQUIRED, Marks
 from sims.plan import draw
 from sims.scenario import run
 from sims.single import add_size, again, shown
@@ -29,7 +30,6 @@ ROOT = Path(__file__).parents[1]
 SAFETY, LIVENESS, INCONCLUSIVE = 1, 2, 3
 REPEATED = 0.05
 PATIENCE_S = 300  # of real time for one world: what takes longer does not come to an end
-REQUIRED: tuple[str, ...] = ()
 SUMMED = ("duplicate starts", "split-leader seconds", "starts", "elections", "messages")
 
 
@@ -122,7 +122,7 @@ def judge(seed: int, options: argparse.Namespace) -> Result:
     began = time.perf_counter()
     signal.signal(signal.SIGALRM, _endless)
     signal.alarm(PATIENCE_S)
-    verdict = run(draw(seed, options.nodes, options.seconds))
+    verdict = run(draw(seed, options.nodes, options.seconds), marks=Marks())
     signal.alarm(0)
     took_s = time.perf_counter() - began
     repeat = random.Random(f"{seed}:again").random() < REPEATED

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from openclaw.config import Settings
 from openclaw.records import Meta, State
+from sims.marks import Marks
 from sims.plan import Plan, names, slack_s
 from sims.properties import Property, Violated, all_properties
 from sims.watch import Watch
@@ -57,10 +58,13 @@ def build(plan: Plan, properties: Sequence[Property] = (), observers: Sequence[O
     return world
 
 
-def run(plan: Plan, observers: Sequence[Observer] = ()) -> Verdict:
+def run(plan: Plan, observers: Sequence[Observer] = (), marks: Marks | None = None) -> Verdict:
+    """What became of a plan. `marks` note on the way what of all that can happen did."""
     verdict = Verdict(plan)
     properties = all_properties()
-    world = build(plan, properties, observers)
+    world = build(plan, properties if marks is None else (*properties, marks), observers)
+    if marks is not None:
+        marks.watch(world)
     watch = Watch(plan, world)
     try:
         _advance(world, watch, plan.peace_s)
@@ -78,6 +82,8 @@ def run(plan: Plan, observers: Sequence[Observer] = ()) -> Verdict:
         verdict.story = world.trace.last()
     verdict.digest = world.trace.digest
     verdict.counts = counts(world, watch)
+    if marks is not None:
+        verdict.marks = marks.hit
     return verdict
 
 
