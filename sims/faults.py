@@ -195,7 +195,8 @@ class FlipFlop(Timed, frozen=True):
 
         def turn() -> None:
             if left_s > span_s and not world.calmed:
-                self._cut(world, [(b, a) for a, b in ways], left_s - span_s)  # at no instant both ways are open
+                # Before the other way is mended: at no instant are both open.
+                self._cut(world, [(b, a) for a, b in ways], left_s - span_s)
             for a, b in ways:
                 world.network.mend(a, b)
 

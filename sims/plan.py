@@ -50,8 +50,9 @@ class Vary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`peace_s`: from there on the world heals what is still broken, and liveness must follow until `seconds`.
 
-    `slots` and `tiers` are dealt out to n0, n1, … in turn; `settings` overrides those of the core by name;
-    `at_most` and `at_least` bound what a verdict counts.
+    With `warm` the mesh has been there for a while when it begins, and has a leader. `slots` and `tiers` are dealt
+    out to n0, n1, … in turn; `settings` overrides those of the core by name; `at_most` and `at_least` bound what a
+    verdict counts.
     """
 
     seed: int
@@ -59,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     seconds: float
     peace_s: float
     about: str = ""
+    warm: bool = False
     link: Weather = Weather()
     slots: tuple[int, ...] = (2,)
     tiers: tuple[Tier, ...] = (Tier.MAINS,)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from openclaw.config import Settings
 from openclaw.records import Meta, State
+from sims import warm
 from sims.marks import Marks
 from sims.plan import Plan, names, slack_s
 from sims.properties import Property, Violated, all_properties
@@ -43,7 +44,7 @@ class Verdict:
 
 
 def build(plan: Plan, properties: Sequence[Property] = (), observers: Sequence[Observer] = ()) -> World:
-    """The world of a plan, with all that will happen in it, before its first instant."""
+    """The world of a plan, with all that will happen in it, before its first instant; a warm one has met already."""
     settings = dataclasses.replace(Settings(), **plan.settings)  # type: ignore[arg-type]
     world = World(plan.seed, settings, weather=plan.link, properties=properties)
     world.trace.observers += observers
@@ -51,8 +52,11 @@ def build(plan: Plan, properties: Sequence[Property] = (), observers: Sequence[O
     for number, name in enumerate(names(plan.nodes)):
         meta = Meta(slots=plan.slots[number % len(plan.slots)], tier=plan.tiers[number % len(plan.tiers)])
         world.add_host(name, meta)
-    for host in world.hosts.values():
-        world.at(starts.random() * STARTS_WITHIN_S, host.start)
+    if plan.warm:
+        warm.start(world)
+    else:
+        for host in world.hosts.values():
+            world.at(starts.random() * STARTS_WITHIN_S, host.start)
     for happening in plan.happenings:
         world.at(happening.at, lambda happening=happening: happening.apply(world))  # type: ignore[misc]
     return world
