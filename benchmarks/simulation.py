@@ -11,6 +11,7 @@ there for a while; what that takes is printed beside it, and is not in the ratio
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 
 from openclaw.records import Meta
 from sims import warm
+from sims.__main__ import GARBAGE_EVERY
 from sims.faults import Work
 from sims.plan import Plan
 from sims.properties import all_properties
@@ -86,6 +88,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, nargs="+", default=[5, 100, 1000])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    gc.set_threshold(GARBAGE_EVERY)  # as `python -m sims` does
     print("simulated over processor seconds: median (slowest to fastest) of", options.rounds)
     for nodes, what, once in ROWS:
         if nodes in options.nodes:

@@ -7,6 +7,7 @@ Whom a certain mixture of kinds concerns is found out once, and looked up from t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -36,23 +37,24 @@ def kind(what: Event | Effect | Note) -> type:
     return type(what.message) if cls is Received or cls is Send else cls  # type: ignore[union-attr]
 
 
-def kinds(what: Sequence[Event | Effect | Note]) -> Kinds:
-    """All that these are about, and what their messages carry."""
-    found: set[type] = set()
-    for each in what:
-        if isinstance(each, _PACKED):
-            message = each.message
-            found.add(type(message))
-            if isinstance(message, HEADED):
-                if message.head.rumours:
-                    found.add(Rumour)
-                if message.head.beats:
-                    found.add(Beat)
-            elif isinstance(message, Digest):
-                found.add(Rumour)
-        else:
-            found.add(type(each))
-    return frozenset(found)
+def kinds(what: Event | Effect | Note) -> Kinds:
+    """All that this is about, and what its message carries."""
+    if not isinstance(what, _PACKED):
+        cls: type = type(what)
+        return _kinds(cls)
+    message = what.message
+    if isinstance(message, HEADED):
+        return _kinds(type(message), bool(message.head.rumours), bool(message.head.beats))
+    return _kinds(type(message), isinstance(message, Digest))
+
+
+@cache
+def _kinds(about: type, rumours: bool = False, beats: bool = False) -> Kinds:
+    return frozenset([about] + [Rumour] * rumours + [Beat] * beats)
+
+
+def _all_kinds(those: Sequence[Event | Effect | Note]) -> Kinds:
+    return kinds(those[0]) if len(those) == 1 else frozenset().union(*map(kinds, those))
 
 
 class Hooks:
@@ -89,8 +91,11 @@ class Hooks:
         if self._views is not None:
             steps = self._views.steps(host, event, effects)
             times = self._views.times(host)
-        heard = kinds([inner for inner, _ in steps])
-        said = kinds([effect for _, made in steps for effect in made])
+        if len(steps) == 1:
+            heard, said = kinds(steps[0][0]), _all_kinds(steps[0][1])
+        else:
+            heard = _all_kinds([inner for inner, _ in steps])
+            said = _all_kinds([effect for _, made in steps for effect in made])
         key = (heard, said, times)
         concerned = self._handled_by.get(key)
         if concerned is None:

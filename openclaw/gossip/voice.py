@@ -57,7 +57,8 @@ class Voice:
     def speak(self, now: float, out: list[Effect]) -> None:
         """Flush what is due: news, and a change of our load."""
         targets: set[NodeId] = set()
-        if self._beat_due(now):
+        beat_at = self._beat_at()
+        if beat_at is not None and beat_at <= now:
             self._beats.mint(self._roll.size, now)
             targets.update(self._roll.live())
         if self._flush_at is not None and self._flush_at <= now:
@@ -76,8 +77,7 @@ class Voice:
                 out.append(Send(node, Gossip(head)))
 
     def next_deadline(self) -> float | None:
-        beat_at = self._beats.due(self._roll.size) if self._floods_beats() else None
-        return earliest(beat_at, self._flush_at)
+        return earliest(self._beat_at(), self._flush_at)
 
     def _audience(self) -> list[NodeId]:
         live = self._roll.live()
@@ -85,12 +85,11 @@ class Voice:
             return live if self._roll.own_verdict or self.announce else []
         return self._rng.sample(live, min(self._settings.rumour_fanout, len(live)))
 
-    def _beat_due(self, now: float) -> bool:
-        due = self._beats.due(self._roll.size) if self._floods_beats() else None
-        return due is not None and due <= now
-
-    def _floods_beats(self) -> bool:
-        return 1 < self._roll.size <= self._settings.beat_flood_nodes_max
+    def _beat_at(self) -> float | None:
+        """When a change of our load goes to everyone, where there are few enough of us for that."""
+        size = self._roll.size
+        at = self._beats.due(size)
+        return at if 1 < size <= self._settings.beat_flood_nodes_max else None
 
     def _gossip(self, targets: list[NodeId], now: float, out: list[Effect]) -> None:
         if not targets or self._own.spoken(now) is None:
