@@ -43,7 +43,8 @@ def _run(path: Path) -> int:
     bad = [verdict for verdict in verdicts if verdict.exit_code]
     word = f"FAILED: {', '.join(bad[0].failed)}" if bad else "held"
     simulated_s = sum(verdict.at for verdict in verdicts)
-    print(f"{path.parent.name}/{path.stem}: {word} ({simulated_s:g} s in {took_s:.1f} s)", flush=True)
+    speed = f"{simulated_s:g} s in {took_s:.1f} s, {simulated_s / took_s:.0f} times life"
+    print(f"{path.parent.name}/{path.stem}: {word} ({speed})", flush=True)
     if bad:
         print(f"  {bad[0].plan.about}")
         print("\n".join(shown(bad[0], took_s, f"python -m sims run {path}")))
