@@ -101,6 +101,7 @@ ELECTION = (
         bully.Bully,
         "_follow",
         follower_stores_nothing,
+        unseen=True,
     ),
     Mutant(
         "one order for all terms",
@@ -152,6 +153,7 @@ ELECTION = (
         turns.Turn,
         "serve",
         silent_leader,
+        unseen=True,
     ),
     Mutant(
         "leads on after sleep",

@@ -158,6 +158,7 @@ LIFECYCLES = (
         ledger.Ledger,
         "fetched",
         fetched_is_success,
+        unseen=True,
     ),
     Mutant("no story", "every move of a task is in its story", ("legal moves",), ledger, "advance", no_story),
     Mutant(

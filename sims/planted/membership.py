@@ -64,6 +64,7 @@ MEMBERSHIP = (
         node.Node,
         "__init__",
         incarnation_forgotten,
+        unseen=True,
     ),
     Mutant(
         "never refutes",

@@ -169,6 +169,7 @@ OWNERS = (
         "restore",
         tokens_of_one_start,
         dying,
+        unseen=True,
     ),
     Mutant(
         "without intent",

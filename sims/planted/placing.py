@@ -82,6 +82,7 @@ PLACING = (
         "_outstanding",
         says(()),
         turning,
+        unseen=True,
     ),
     Mutant(
         "not demanded again",

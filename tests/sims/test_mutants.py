@@ -7,11 +7,13 @@ import pytest
 from openclaw.gossip.roll import Roll
 from sims.mutants import Caught, by_name, failed, hunt, table
 from sims.planted import MUTANTS, Mutant
+from sims.planted.unit_tests import passed, room
 from sims.properties import all_properties
 from sims.scenario import run
 
 SEEDS = range(1, 41)
 NAMES = [mutant.name for mutant in MUTANTS]
+UNSEEN = [mutant for mutant in MUTANTS if mutant.unseen]
 rows: list[Caught] = []
 
 
@@ -46,6 +48,26 @@ def test_the_true_function_is_back_afterwards(mutant: Mutant) -> None:
     with mutant.planted():
         assert vars(mutant.owner)[mutant.target] is not true
     assert vars(mutant.owner)[mutant.target] is true
+
+
+def test_five_at_least_pass_every_unit_test_of_the_core() -> None:
+    assert len(UNSEEN) >= 5
+
+
+@pytest.mark.parametrize("mutant", UNSEEN[:5], ids=[mutant.name for mutant in UNSEEN[:5]])
+def test_what_is_called_unseen_passes_the_unit_tests_of_its_room(mutant: Mutant) -> None:
+    """All rooms: `python -m sims mutants --unit-tests`."""
+    assert passed(mutant.name, (room(mutant),))
+
+
+def test_what_is_seen_does_not() -> None:
+    assert not passed("incarnation forgotten", ("tests/sims/test_mutants.py::test_the_true_node_is_there",))
+
+
+def test_the_true_node_is_there() -> None:
+    """What the test above runs with a bug planted."""
+    mutant = by_name("incarnation forgotten")
+    assert vars(mutant.owner)[mutant.target].__qualname__ == "Node.__init__"
 
 
 def test_a_bug_that_breaks_nothing_survives_and_is_called_so() -> None:
