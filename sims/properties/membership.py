@@ -194,7 +194,7 @@ class VerdictsAreEarned(Property):
                         case_.evidence = case_.evidence or _says_down(event, node)
                     else:
                         case_.suspected_at, case_.evidence, case_.refused = None, False, False
-                case Send(to=to, message=Ping(seq=seq)) if not _for_another(event):
+                case Send(to=to, message=Ping(seq=seq)) if not _for_another(event, to):
                     asked = self._cases[host, to].asked
                     asked.setdefault(seq, now)
                     for old in [old for old, at in asked.items() if now - at > 2 * _LONG_S]:
@@ -241,9 +241,13 @@ class VerdictsAreEarned(Property):
             self.fail(f"{host.name} slept until just now, and finds {node} down")
 
 
-def _for_another(event: Event) -> bool:
-    """A helper's ping is the question of whoever asked for it."""
-    return isinstance(event, Received) and isinstance(event.message, PingRequest)
+def _for_another(event: Event, asked: NodeId) -> bool:
+    """A helper's ping is the question of whoever asked for it; what else the request tells may make it ask itself."""
+    return (
+        isinstance(event, Received)
+        and isinstance(event.message, PingRequest)
+        and event.message.target == asked
+    )
 
 
 def _says_down(event: Event, node: NodeId) -> bool:
