@@ -35,7 +35,7 @@ def preempts(true: Any) -> Any:
 
 
 def no_witness(_true: Any) -> Any:
-    def of(cls: Any, term: int, me: Any, ordered: list[Any], now: float) -> Any:
+    def of(cls: Any, term: int, me: Any, ordered: list[Any], _live: Any, now: float) -> Any:
         return cls(term=term, queue=ordered[: ordered.index(me)], at=now)
 
     return classmethod(of)
