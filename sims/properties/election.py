@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Store, Tick
+from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Store
 from openclaw.ids import NO_EPOCH, Epoch, NodeId
 from openclaw.messages import (
     Ack,
@@ -23,7 +23,8 @@ from openclaw.messages import (
 from openclaw.notes import LeaderChanged, MemberChanged
 from openclaw.records import EpochRow, Tier
 from sims.properties.base import Property
-from sims.properties.views import LIVE, Pause, View, Views, clock
+from sims.properties.membership import head_of
+from sims.properties.views import LIVE, Pause, Second, View, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -208,16 +209,10 @@ class ElectionsHaveReasons(Property):
 
 
 def _disowned(event: Event, leader: Epoch) -> bool:
-    match event:
-        case Received(message=Higher(), sender=sender):
-            return sender == leader.node
-        case Received(
-            message=Ping(head=head) | Ack(head=head) | PingRequest(head=head) | Gossip(head=head),
-            sender=sender,
-        ):
-            return sender == leader.node and head.epoch != leader
-        case _:
-            return False
+    if not isinstance(event, Received) or event.sender != leader.node:
+        return False
+    head = head_of(event.message)
+    return isinstance(event.message, Higher) or (head is not None and head.epoch != leader)
 
 
 class CandidatesAskAround(Property):
@@ -303,7 +298,7 @@ class LeadersSpeak(Property):
     sentence = (
         "Only who leads announces itself, at once to all that live, and now and then for as long as it leads."
     )
-    hears = (Started, Pause, Tick)
+    hears = (Started, Pause, Second)
     says = (LeaderChanged, MemberChanged, Coordinator)
 
     def __init__(self, views: Views) -> None:
@@ -340,7 +335,7 @@ class TurnsArePlanned(Property):
         "A leader offers a fresh term when its turn is over, not before, to the best-ranked of that term; "
         "before it stops it offers it too; nobody else offers anything."
     )
-    hears = (Tick,)
+    hears = (Second,)
     says = (Offer,)
 
     def __init__(self, views: Views) -> None:
