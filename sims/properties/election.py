@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Store
+from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Store, Tick
 from openclaw.ids import NO_EPOCH, Epoch, NodeId
 from openclaw.messages import (
     Ack,
@@ -24,7 +24,7 @@ from openclaw.notes import LeaderChanged, MemberChanged
 from openclaw.records import EpochRow, Tier
 from sims.properties.base import Property
 from sims.properties.membership import head_of
-from sims.properties.views import LIVE, Pause, Second, View, Views, clock
+from sims.properties.views import LIVE, PAUSE_S, Pause, Second, View, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -131,7 +131,7 @@ class ElectionsHaveReasons(Property):
         "A node lets its leader go only when it is down, left, restarted or gave up, or the node slept; it takes the "
         "lead only when it follows nobody, is offered the turn by its leader, or leads and hears of a higher term."
     )
-    hears = (Started, Higher, Ping, Ack, PingRequest, Gossip)
+    hears = (Started, Pause, Higher, Ping, Ack, PingRequest, Gossip)
     says = (LeaderChanged,)
 
     def __init__(self, views: Views) -> None:
@@ -143,6 +143,8 @@ class ElectionsHaveReasons(Property):
         if isinstance(event, Started):
             self._doubts.pop(host, None)
             return
+        if host in self._doubts and self._views.gap_s(host) > PAUSE_S:
+            self._doubts[host] += self._views.gap_s(host)  # it could not act on it meanwhile
         leader = view.leader
         if leader is not None and _disowned(event, leader):
             self._doubts[host] = clock(host)
@@ -247,6 +249,8 @@ class CandidatesAskAround(Property):
             match effect:
                 case Send(to=to, message=Elect(term)):
                     key = (host, host.starts, term)
+                    if isinstance(event, Tick):
+                        self._anew(host, key, now)
                     self._live.setdefault(key, set(view.live))
                     self._asked.setdefault(key, {})[to] = now
                     self._against.get(key, {}).pop(to, None)
@@ -254,6 +258,12 @@ class CandidatesAskAround(Property):
                     self._elected(host, view, epoch.term, now)
                 case _:
                     pass
+
+    def _anew(self, host: Host, key: tuple[Host, int, int], now: float) -> None:
+        """Refused, it has waited and begins again, with whoever ranks above it by now: an objection was to the last try."""
+        wait_s = host.world.settings.rank_step_s - _HAIR
+        against = self._against.get(key, {})
+        self._against[key] = {peer: told for peer, told in against.items() if now - told[1] < wait_s}
 
     def _objects(self, host: Host, answer: ElectAnswer) -> bool:
         named = answer.leader != NO_EPOCH and answer.leader.node != host.id
