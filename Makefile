@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check campaign format clean
 
 # `compat`: an import hook for editable installs would cost every command 13 ms.
 .venv/ready: pyproject.toml constraints.txt
@@ -15,6 +15,12 @@ demo: .venv/ready  ## three nodes on this machine, real work, the leader killed
 
 test: check  ## everything CI runs
 	$(BIN)/pytest
+
+campaign: .venv/ready  ## by hand, for hours: 10,000 seeds, every scenario whole, and two weeks without an election
+	$(BIN)/python -m sims campaign --seeds 10000
+	$(BIN)/python -m sims scenarios
+	$(BIN)/python -m sims run sims/weeks/idle.toml
+	$(BIN)/python -m sims run sims/weeks/stalls.toml
 
 check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff format --check .

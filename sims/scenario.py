@@ -136,6 +136,7 @@ def counts(world: World, watch: Watch) -> dict[str, float]:
         "split-leader seconds": watch.split_s,
         "starts": len(world.starts),
         "duplicate starts": _duplicates(world),
+        **{name: count for prop in world.properties for name, count in prop.shown(world).items()},
         **{f"tasks {state}": count for state, count in sorted(finals.items())},
     }
 

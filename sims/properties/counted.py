@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event
-from openclaw.ids import TaskId
+from openclaw.ids import Epoch, TaskId
 from openclaw.messages import Status
-from openclaw.notes import Duplicate, MemberChanged
+from openclaw.notes import Duplicate, LeaderChanged, MemberChanged
 from sims.properties.base import Property
 
 if TYPE_CHECKING:
@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
 class Counted(Property):
     name = "counted"
-    sentence = "Starts beyond the first, false suspicions and deaths, copies found, and how unevenly work was spread."
+    sentence = (
+        "Starts beyond the first, false suspicions and deaths, elections that were no turn, copies found, and how "
+        "unevenly work was spread."
+    )
     hears = ()
-    says = (MemberChanged, Duplicate)
+    says = (MemberChanged, LeaderChanged, Duplicate)
 
     def __init__(self) -> None:
         self.suspicions = 0
         self.false_suspicions = 0
         self.false_deaths = 0
+        self.unplanned = 0
         self.copies_found = 0
         self._starts: Counter[TaskId] = Counter()
         self._by_host: Counter[str] = Counter()
@@ -40,6 +44,8 @@ class Counted(Property):
                     self.suspicions += status is Status.SUSPECT
                     self.false_suspicions += status is Status.SUSPECT and awake
                     self.false_deaths += status is Status.DOWN and awake
+                case LeaderChanged(epoch=Epoch(node=node), reason=reason) if node == host.id:
+                    self.unplanned += reason != "turn"
                 case Duplicate():
                     self.copies_found += 1
                 case _:
@@ -59,6 +65,7 @@ class Counted(Property):
             "suspicions": self.suspicions,
             "false suspicions": self.false_suspicions,
             "false deaths": self.false_deaths,
+            "unplanned elections": self.unplanned,
             "repeated starts": sum(count - 1 for count in self._starts.values()),
             "copies found": self.copies_found,
             "load skew": round(max(ratios, default=0.0) / mean, 2) if mean else 1.0,

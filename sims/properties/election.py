@@ -260,7 +260,7 @@ class CandidatesAskAround(Property):
                     pass
 
     def _anew(self, host: Host, key: tuple[Host, int, int], now: float) -> None:
-        """Refused, it has waited and begins again, with whoever ranks above it by now: an objection was to the last try."""
+        """Refused, it has waited and begins again with whoever ranks above it by now: objections were to that try."""
         wait_s = host.world.settings.rank_step_s - _HAIR
         against = self._against.get(key, {})
         self._against[key] = {peer: told for peer, told in against.items() if now - told[1] < wait_s}
