@@ -217,9 +217,11 @@ def split(bench: Bench, samples: Samples, for_s: float) -> None:
     middle = len(bench.hosts) // 2
     pairs = [(a.id, b.id) for a in bench.hosts[:middle] for b in bench.hosts[middle:]]
     pairs += [(b, a) for a, b in pairs]
+    bench.meter.clear()
     for pair in pairs:
         bench.world.network.cut(*pair)
     bench.run(for_s)
+    samples["split_bytes_per_node_s"] += bench.meter.per_second(bench.meter.bins, int(for_s))
     bench.meter.clear()
     since = bench.now
     for pair in pairs:

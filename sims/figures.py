@@ -32,6 +32,7 @@ ROWS = {
     "idle_bytes_per_node_s": "bytes per node and second, idle",
     "idle_messages_per_node_s": "messages per node and second, idle",
     "death_bytes_per_node_s": "bytes per node and second, around a death",
+    "split_bytes_per_node_s": "bytes per node and second, while halves are cut off",
     "election_messages_per_node": "messages of an election, per node",
     "election_s": "election: first without leader to all agreed",
     "election_from_death_s": "leader dies: all agreed on the next",
