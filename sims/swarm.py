@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from sims.faults import Happening, Work
 from sims.kinds import KINDS, Drawing
 from sims.network import Weather
@@ -72,11 +74,22 @@ def happenings(
     faults = [drawing.fault(knobs.kinds) for _ in range(round(peace_s * knobs.faults_per_s)) if knobs.kinds]
     work = []
     for _ in range(max(1, round(peace_s * knobs.work_per_s))):
-        work.append(_work(rng, rng.choice(hosts), peace_s, knobs.task_s_mean))
+        work.append(_fitting(_work(rng, rng.choice(hosts), peace_s, knobs.task_s_mean), busy_s))
         busy_s -= sum(work[-1].runs_s) * (1 + work[-1].retries)
-        if busy_s < 0:
+        if busy_s <= 0:
             break
     return tuple(sorted([*faults, *work], key=lambda happening: (happening.at, repr(happening))))
+
+
+def _fitting(work: Work, busy_s: float) -> Work:
+    """As many of its tasks as there is time for; the first in any case, and no longer than that time."""
+    each_s = busy_s / (1 + work.retries)
+    fitting: list[float] = []
+    for runs_s in work.runs_s:
+        if fitting and sum(fitting) + runs_s > each_s:
+            break
+        fitting.append(min(runs_s, each_s))
+    return replace(work, runs_s=tuple(fitting))
 
 
 def _work(rng: random.Random, host: str, peace_s: float, task_s_mean: float) -> Work:
