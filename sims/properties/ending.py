@@ -66,10 +66,12 @@ class FirstComeFirstServed(Inside):
     def _judge(self, host: Host, waiting: dict[Key, None], key: Key) -> None:
         if key not in waiting:
             return  # asked of the executor again, which had not heard of it
-        first = next(iter(waiting))
-        if first != key:
-            self.fail(f"{host.name} starts {key[0]} before {first[0]}, which came earlier")
-        del waiting[key]
+        task, token = key
+        first = next(iter(waiting))[0]
+        if first != task:
+            self.fail(f"{host.name} starts {task} before {first}, which came earlier")
+        for older in [other for other in waiting if other[0] == task and other[1] <= token]:
+            del waiting[older]  # a newer attempt takes the place of an older one
 
     def _idle(self, host: Host, event: Event | Note, load: LoadChanged) -> None:
         view = self._views.of(host)
