@@ -107,11 +107,12 @@ class Detector:
         return seq
 
     def answered(self, seq: int, target: NodeId) -> Probe | None:
-        """The open probe that this ack answers, closed. A success makes us a little more well."""
+        """The open probe that this ack answers, closed, and with it all older ones. A success makes us more well."""
         probe = self._probes.get(seq)
         if probe is None or probe.target != target:
             return None
-        del self._probes[seq]
+        for asked in [n for n, one in self._probes.items() if one.target == target and n <= seq]:
+            del self._probes[asked]
         self.better()
         return probe
 

@@ -11,12 +11,12 @@ from collections import deque
 from openclaw.config import Settings
 from openclaw.effects import Effect, Rng, Send
 from openclaw.gossip.detector import Detector, Probe, smoothed
-from openclaw.gossip.member import NEVER, Row
+from openclaw.gossip.member import NEVER
 from openclaw.gossip.roll import Roll
 from openclaw.gossip.voice import Voice
 from openclaw.gossip.waits import earliest
 from openclaw.ids import NOBODY, NodeId
-from openclaw.messages import Ack, Nack, PingRequest
+from openclaw.messages import Ack, Nack, PingRequest, Status
 
 GREETED_EACH = 2  # strangers, with every probe
 
@@ -194,8 +194,11 @@ class Prober:
 
     def _failed(self, probe: Probe, now: float, out: list[Effect]) -> None:
         row = self._roll.rows.get(probe.target)
-        if row is not None and row.live and not _answered_since(row, probe):
-            self._roll.accuse(probe.target, now, out)
+        if row is None or not row.live:
+            return
+        if row.claim.status is Status.ALIVE and row.since > probe.sent:
+            return  # it was gone and is back: this was asked of its former self
+        self._roll.accuse(probe.target, now, out)
 
     def _call_lost(self, now: float, out: list[Effect]) -> None:
         for node in self._roll.lost.due(now, may_speak=self._voice.may_speak(now)):
@@ -207,8 +210,3 @@ class Prober:
     def _rtt_s(self, node: NodeId) -> float | None:
         row = self._roll.rows.get(node)
         return None if row is None else row.rtt_s
-
-
-def _answered_since(row: Row, probe: Probe) -> bool:
-    """Whether a suspicion was reopened by a later answer than the question that now ran out."""
-    return row.suspicion is not None and row.suspicion.started > probe.sent and not row.suspicion.accusers
