@@ -274,13 +274,13 @@ class CandidatesAskAround(Property):
         answers = [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, ElectAnswer)]
         if not answers:
             self.fail(f"{host.name} does not answer that {sender} would stand for {term}")
+        slept = any(isinstance(e, LeaderChanged) and e.reason == "this node slept" for e in effects)
+        leader = None if slept else view.leader
         for answer in answers:
-            if answer.leader != (view.leader or NO_EPOCH) or answer.stored != max(
-                host.disk.epoch, answer.stored
-            ):
-                self.fail(f"{host.name} answers {answer}, and follows {view.leader}")
-            if answer.standing and (view.leader is not None or answer.stored.term >= term):
-                self.fail(f"{host.name} would stand for {term}, and follows {view.leader}")
+            if answer.leader != (leader or NO_EPOCH) or answer.stored != max(host.disk.epoch, answer.stored):
+                self.fail(f"{host.name} answers {answer}, and follows {leader}")
+            if answer.standing and (leader is not None or answer.stored.term >= term):
+                self.fail(f"{host.name} would stand for {term}, and follows {leader}")
 
     def _elected(self, host: Host, view: View, term: int, now: float) -> None:
         key, settings = (host, host.starts, term), host.world.settings
