@@ -188,6 +188,9 @@ class Watch:
 
     def _runs(self, entry: Entry, at: float, now: float) -> None:
         progress = entry.progress
+        peer = self.peers.get(progress.worker)
+        if progress.state in WAITING and peer is not None and peer.status >= Status.DOWN:
+            return  # word from before it went: taken back now, nobody would ask for it; it is asked when it is back
         entry.heard_s = now
         entry.known = True
         if progress.token is None:

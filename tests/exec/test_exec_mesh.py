@@ -406,6 +406,25 @@ def test_a_copy_that_still_runs_is_adopted_while_nobody_else_has_started_it() ->
     assert mesh[0].owner.queued == 0
 
 
+def test_late_word_of_a_worker_that_is_down_takes_nothing_back_before_it_is_back() -> None:
+    """Taken back at once, the task would be on a worker that nobody asks, and wait for ever if it stays away."""
+    mesh, task = long_runner(needs=Needs(node=Mesh().ids[1]))
+    mesh.cut(0, 1)
+    mesh.cut(2, 1)
+    mesh.tell_status(1, m.Status.DOWN)
+    mesh.advance(40)
+    token = mesh.progress(task).token
+    assert token is not None
+    mesh[0].inbox.append(e.Received(m.Started(((task, token, 1.0),)), mesh.ids[1]))
+    mesh.advance(1)
+    assert mesh.state(task) is Q
+    mesh.mend()
+    mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
+    mesh.advance(1)
+    assert mesh.state(task) is R
+    assert len(mesh.started_on(task)) == 1
+
+
 def test_three_deaths_make_a_task_poison() -> None:
     mesh = Mesh(5, lead=0)
     (task,) = mesh.submit(0, needs=Needs(labels=(("spare", "yes"),)))
