@@ -47,10 +47,10 @@ class Watch:
         node = note.node
         before = self.peers.get(node)
         peer = self.peers[node] = Peer(note.status, note.incarnation.boot, note.back_soon, now)
-        if note.status is Status.ALIVE:
+        if note.status < Status.DOWN:  # a suspect as well: it may be all that we ever hear of it
             if before is None or before.status >= Status.DOWN or before.boot != peer.boot:
                 self.ask_all(node, now)
-        elif note.status >= Status.DOWN:
+        else:
             for entry in list(self.ledger.on.get(node, {}).values()):
                 self._consider(entry, peer, now)
             if note.status is Status.LEFT and not note.back_soon:

@@ -317,7 +317,7 @@ class Worker:
     def _member(self, node: NodeId, status: Status, boot: str) -> None:
         before = self._peers.get(node)
         self._peers[node] = (status, boot)
-        if status is not Status.ALIVE or before == (status, boot):
+        if status >= Status.DOWN:
             return
         if before is None or before[0] >= Status.DOWN or before[1] != boot:
             self._deliveries.back(node)

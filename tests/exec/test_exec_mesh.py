@@ -425,6 +425,23 @@ def test_late_word_of_a_worker_that_is_down_takes_nothing_back_before_it_is_back
     assert len(mesh.started_on(task)) == 1
 
 
+def test_a_worker_that_is_first_heard_of_as_a_suspect_is_asked_as_any_other() -> None:
+    """As when its owner restarts: else nobody would ever ask for what it was given."""
+    mesh, task = long_runner(needs=Needs(node=Mesh().ids[1]))
+    worker = mesh.ids[1]
+    mesh.crash(0)
+    mesh.restart(0)
+    owner = mesh[0]
+    heard = [one for one in owner.inbox if not isinstance(one, n.MemberChanged) or one.node != worker]
+    owner.inbox.clear()
+    owner.inbox.extend(heard)
+    for status in (m.Status.SUSPECT, m.Status.ALIVE):
+        owner.inbox.append(n.MemberChanged(worker, status, Incarnation(1, "boot0")))
+    mesh.advance(60)
+    assert mesh.state(task) is R
+    assert owner.owner.next_deadline() is not None
+
+
 def test_three_deaths_make_a_task_poison() -> None:
     mesh = Mesh(5, lead=0)
     (task,) = mesh.submit(0, needs=Needs(labels=(("spare", "yes"),)))
