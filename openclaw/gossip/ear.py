@@ -88,6 +88,8 @@ class Ear:
         known = self._roll.rows.get(sender)
         met = known is not None and known.live and known.last_heard != NEVER
         said = Rumour(sender, head.incarnation, Status.ALIVE, head.meta_version)
+        if known is not None and _same_count_of_another_start(known.claim, said):
+            out.append(Send(sender, Digest((known.claim,), reply=True)))
         self._hear(said, sender, now, out, firsthand=True)
         row = self._roll.rows[sender]
         row.told, row.told_version, row.last_heard = head.incarnation, head.meta_version, now
@@ -162,3 +164,9 @@ class Ear:
         self._exchange.want(have.node, sender, now)
         out.append(MetaLearned(have.node, have.version, have.meta))
         self._prober.meet(have.node, now, out)
+
+
+def _same_count_of_another_start(held: Rumour, said: Rumour) -> bool:
+    """Whether a restored backup, or a copied key, counts again what was counted before: it must hear of that."""
+    one, other = held.incarnation, said.incarnation
+    return one.counter == other.counter and one.boot != other.boot

@@ -278,6 +278,18 @@ def test_a_restored_backup_learns_its_past_before_it_settles() -> None:
     assert not world.notes(A, Cloned)
 
 
+def test_no_two_starts_of_a_node_share_a_count() -> None:
+    world = mesh(3)
+    before = dict(world.hosts[A].disk)
+    world.start(A)
+    world.run(1.0)
+    second = world.hosts[A].machine.incarnation
+    world.start(A, disk=before)  # the backup counts the same again, in another start
+    world.run(1.0)
+    assert world.hosts[A].machine.incarnation.counter > second.counter
+    assert not world.notes(A, Cloned)
+
+
 def test_a_lone_node_settles_at_once_and_an_ignored_one_after_a_while() -> None:
     def settles_at(event: RosterChanged) -> float:
         machine = Membership(A, "boot", SETTINGS, random.Random(1), 0, 0)

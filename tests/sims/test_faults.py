@@ -317,7 +317,10 @@ def test_a_restored_backup_lacks_what_came_after_it_and_nothing_else() -> None:
     world.run(6.0)
     counter = hosts[0].disk.number("incarnation")
     Restore(6.0, "n0", 5.0).apply(world)
-    world.run(7.0)
+    hosts[0].crash()
+    hosts[0].start()
+    world.run(8.0)
+    assert hosts[0].disk.number("incarnation") == counter + 1
     (late,) = world.submit(hosts[0], [0.2])
     world.run(10.9)
     assert state(hosts[0], late) is State.SUCCEEDED
