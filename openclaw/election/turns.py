@@ -13,7 +13,7 @@ from openclaw.ids import Epoch, NodeId
 from openclaw.messages import Coordinator
 from openclaw.notes import OfferTurn
 
-_TERMS_LOOKED_AT_MAX = 8
+_TERMS_LOOKED_AT_MAX = 32  # of two nodes one comes first eight times in a row often enough to be seen
 
 
 def successor(term: int, peers: Peers) -> tuple[NodeId, int] | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from election_loop import SETTINGS, lone, meshed, node_id
 
 from openclaw.effects import Received, Send, StopAsked
+from openclaw.election.peers import Peers
 from openclaw.election.rank import order
+from openclaw.election.turns import successor
 from openclaw.ids import NO_EPOCH
 from openclaw.messages import (
     DemandOf,
@@ -143,3 +145,13 @@ def test_a_no_lead_node_does_not_stand_while_another_kind_lives() -> None:
     loop.member(node_id(0), mute, Status.DOWN)
     loop.run(1.0)
     assert loop.machines[node_id(0)].leading, "alone it leads itself"
+
+
+def test_of_two_nodes_each_gets_its_turns() -> None:
+    """One comes first in eight terms in a row once in 256 times: it goes on looking for a term of the other."""
+    peers = Peers(node_id(0), boots={node_id(1): "b"})
+    for term in range(2000):
+        chosen = successor(term, peers)
+        assert chosen is not None
+        assert chosen[0] == node_id(1)
+        assert chosen[1] > term
