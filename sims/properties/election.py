@@ -29,7 +29,7 @@ from sims.properties.views import LIVE, PAUSE_S, Pause, Second, View, Views, clo
 if TYPE_CHECKING:
     from sims.host import Host
 
-TERMS_SKIPPED_MAX = 8  # an offer may pass over terms in which nobody else comes first
+TERMS_SKIPPED_MAX = 32  # an offer may pass over terms in which nobody else comes first
 _HAIR = 1e-6
 
 
