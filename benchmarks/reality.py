@@ -1,6 +1,7 @@
 """The same kill, cut, split and join on real processes and in the simulator, and the ratio of the two.
 
     python -m benchmarks.reality [--nodes 3 10 30] [--rounds 5] [--doc docs/simulation.md] [--json FILE]
+    python -m benchmarks.reality --nodes --known FILE… --doc docs/simulation.md     # earlier runs, put together
 
 Kills, joins and bytes: nodes on this machine's loopback. Cuts and splits: each node in a network namespace of its
 own (Linux, root; left out elsewhere). Times are those that the nodes themselves wrote beside their events, so that
@@ -230,21 +231,26 @@ def table(results: dict[int, dict[str, Samples]]) -> str:
     rows = [
         [words, str(count), *cells(row, both)]
         for row, words in ROWS.items()
-        for count, both in results.items()
+        for count, both in sorted(results.items())
     ]
     return markdown(["what", "nodes", "simulated", "real", "real / simulated"], rows)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nodes", type=int, nargs="+", default=[3, 10, 30])
+    parser.add_argument("--nodes", type=int, nargs="*", default=[3, 10, 30])
+    parser.add_argument(
+        "--known", type=Path, nargs="+", default=[], help="samples of earlier runs, taken along"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-hosts", action="store_true", help="leave out what needs network namespaces")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     parser.add_argument("--doc", type=Path, help="put the table into this document")
     options = parser.parse_args()
     hosts = not options.no_hosts and sys.platform == "linux" and os.geteuid() == 0
-    results = {}
+    results: dict[int, dict[str, Samples]] = {}
+    for file in options.known:
+        results |= {int(count): both for count, both in json.loads(file.read_text()).items()}
     for count in options.nodes:
         results[count] = measured(count, options.rounds, hosts=hosts)
         print(table({count: results[count]}), flush=True)

@@ -242,7 +242,9 @@ class CandidatesAskAround(Property):
                 if in_time and self._objects(host, answer):
                     self._against.setdefault(key, {}).setdefault(sender, (answer, now))
             case Received(message=Elect(term), sender=sender):
-                self._against.get((host, host.starts, term), {}).pop(sender, None)  # who stands follows nobody
+                self._against.get((host, host.starts, term), {}).pop(
+                    sender, None
+                )  # who stands follows nobody
                 self._answered(host, view, term, sender, effects)
             case _:
                 pass
