@@ -130,9 +130,10 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorUp:
-    """The executor answers, and this is all that it holds."""
+    """The executor answers, and this is all that it holds. `life` counts executors: a `Run` is meant for one."""
 
     held: tuple[Held, ...]
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +195,17 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Stage the inputs from `owner`, then start. Answered by `ProcessStarted` and `ProcessExited`."""
+    """Stage the inputs from `owner`, then start. Answered by `ProcessStarted` and `ProcessExited`.
+
+    It is done by the executor of that `life` or by none: the one that follows has told already what it holds.
+    """
 
     task: TaskId
     token: Token
     owner: NodeId
     payload: bytes
     epoch: Epoch
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class Host:
         self.meta = meta
         self.disk = disk or Disk()
         self.clock = Clock(world.rng(f"{name}:clock").random() * OFFSET_S_MAX)
+        self.executor_lives = 0
         self.executor = Executor(world, self)
         self.runtime: Runtime | None = None
         self.starts = 0

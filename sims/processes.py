@@ -45,6 +45,7 @@ class Executor:
 
     def __init__(self, world: World, host: Host, held: dict[Key, Exit | None] | None = None) -> None:
         self.attached = False
+        self.life = host.executor_lives = host.executor_lives + 1
         self._world = world
         self._host = host
         self._held = held or {}
@@ -84,7 +85,8 @@ class Executor:
     def attach(self) -> None:
         """The node is there: tell it all that is held."""
         self.attached = True
-        self._tell(ExecutorUp(tuple(Held(task, token, exit) for (task, token), exit in self._held.items())))
+        held = tuple(Held(task, token, exit) for (task, token), exit in self._held.items())
+        self._tell(ExecutorUp(held, self.life))
 
     def woke(self, slept_s: float) -> None:
         """Everything that it runs stood still for so long."""
@@ -95,9 +97,9 @@ class Executor:
     # --- what its node asks ----------------------------------------------------------------------
 
     def run(self, run: Run) -> None:
-        """What is asked while there is no executor is not done; what it had already is told again."""
+        """What is asked while there is none, or of another, is not done; what it had already is told again."""
         key = (run.task, run.token)
-        if not self.attached:
+        if not self.attached or run.life != self.life:
             return
         if key in self._held:
             self._again(key)

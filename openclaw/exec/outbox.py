@@ -36,6 +36,12 @@ class Outbox:
     def end(self, worker: NodeId, task: TaskId, token: Token, reason: str) -> None:
         self._ends.setdefault((worker, reason), {})[task, token] = None
 
+    def spare(self, worker: NodeId, task: TaskId, token: Token) -> None:
+        """It counts after all: an end that has not left yet stays here."""
+        for (to, _), ends in self._ends.items():
+            if to == worker:
+                ends.pop((task, token), None)
+
     def ask(self, worker: NodeId, task: TaskId, token: Token) -> None:
         self._asks.setdefault(worker, {})[task, token] = None
 

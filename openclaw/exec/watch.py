@@ -203,6 +203,7 @@ class Watch:
             self.ledger.out.end(progress.worker, progress.task, progress.token, "superseded")
         elif progress.state is not State.RUNNING:
             reason = "adopted: it still runs there" if gave_up else ""
+            self.ledger.out.spare(progress.worker, progress.task, progress.token)
             entry.running_since_s = now
             entry.returns = 0
             started = progress.started or at or now + self.ledger.wall_offset_s

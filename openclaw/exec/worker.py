@@ -39,6 +39,7 @@ class Worker:
         self._busy = 0
         self._peers: dict[NodeId, tuple[Status, str]] = {me: (Status.ALIVE, boot)}
         self._executor_up = False
+        self._executor_life = 0
         self._deferred: list[tuple[m.Ask, NodeId]] = []
         self._stop_by_s: float | None = None
         self._retell_due_s: float | None = None
@@ -73,7 +74,8 @@ class Worker:
                 effects = self._exited(task, token, exit)
             case n.MemberChanged(node=node, status=status, incarnation=incarnation):
                 self._member(node, status, incarnation.boot)
-            case e.ExecutorUp(held=held):
+            case e.ExecutorUp(held=held, life=life):
+                self._executor_life = life
                 effects = self._reconcile(held, now)
             case e.ExecutorDown():
                 self._executor_up = False
@@ -218,7 +220,8 @@ class Worker:
             job.phase = Phase.RUNNING
             self._busy += 1
             effects.append(e.Store(Table.ATTEMPTS, job.task, Attempt(job.task, job.token, job.owner)))
-            effects.append(e.Run(job.task, job.token, job.owner, job.payload, job.epoch))
+            life = self._executor_life
+            effects.append(e.Run(job.task, job.token, job.owner, job.payload, job.epoch, life))
         return effects
 
     def _started(self, task: TaskId, token: Token, started: float) -> None:

@@ -101,6 +101,7 @@ class ExecutorLink(asyncio.Protocol):
         self._up = asyncio.Event()
         self._down = asyncio.Event()
         self._leaving = False
+        self.life = 0  # of executors that we had; counted when one is lost
         self._restoring: asyncio.Task[None] | None = None
 
     # --- life ------------------------------------------------------------------------------------
@@ -251,6 +252,7 @@ class ExecutorLink(asyncio.Protocol):
         self._transport = None
         self._up.clear()
         self._down.set()
+        self.life += 1
         if was_up and not self._leaving:
             self._on_event(ExecutorDown())
             self.keep()
@@ -262,7 +264,7 @@ class ExecutorLink(asyncio.Protocol):
                 if not more:
                     held, self._held = tuple(self._held), []
                     self._up.set()
-                    self._on_event(ExecutorUp(held))
+                    self._on_event(ExecutorUp(held, self.life))
             case _Started(rows=started):
                 for task, token, at in started:
                     self._on_event(ProcessStarted(task, token, at))

@@ -41,8 +41,11 @@ class Staging:
         )
 
     def run(self, effects: Sequence[Run]) -> None:
+        """Start these, but what was meant for an executor that is no more: it is asked for again, or handed back."""
         ready = []
         for effect in effects:
+            if effect.life != self._context.link.life:
+                continue
             try:
                 payload = checked(effect.payload)
             except MeshError as error:

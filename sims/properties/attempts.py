@@ -180,12 +180,16 @@ class EndsAreWitnessed(Inside):
 
 class NotStartedIsKept(Property):
     name = "not started"
-    sentence = "After a worker said that a token was not started, it starts none that is as low."
+    sentence = (
+        "After a worker said that a token was not started, it starts none that is as low, but an older one that it "
+        "said it has."
+    )
     says = (Returned, Have)
 
     def __init__(self) -> None:
         self._sworn: dict[tuple[str, TaskId], Token] = {}
         self._begun: dict[tuple[str, TaskId], Token] = {}
+        self._said: dict[tuple[str, TaskId], Token] = {}  # an attempt that it says it has
 
     def performed(self, host: Host, effect: Effect) -> None:
         match effect:
@@ -196,6 +200,8 @@ class NotStartedIsKept(Property):
                 for task, token, holding in rows:
                     if holding is Holding.NOT_STARTED:
                         self._swear(host, task, token)
+                    else:
+                        self._said[host.name, task] = token
             case _:
                 pass
 
@@ -206,7 +212,8 @@ class NotStartedIsKept(Property):
     def started(self, host: Host, start: Start) -> None:
         key = (host.name, start.task)
         sworn = self._sworn.get(key)
-        if sworn is not None and start.token <= sworn:
+        older = sworn is not None and start.token < sworn and self._said.get(key) == start.token
+        if sworn is not None and start.token <= sworn and not older:
             self.fail(f"{host.name} starts {start.task} under {start.token} after it swore off {sworn}")
         self._begun[key] = start.token
 

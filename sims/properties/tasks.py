@@ -6,7 +6,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import CancelAsked, Effect, Event, Fetched, Received, Send, Started, Store, Submitted
+from openclaw.effects import (
+    CancelAsked,
+    Effect,
+    Event,
+    Fetched,
+    Kill,
+    Received,
+    Send,
+    Started,
+    Store,
+    Submitted,
+)
 from openclaw.ids import TaskId, Token
 from openclaw.messages import Assign, Cancel, End
 from openclaw.notes import Accepted, TaskMoved
@@ -303,7 +314,7 @@ class CancelReachesItsWorker(Property):
         "Who asks for a cancellation gets one: at once, or by telling the worker, or the task was done."
     )
     hears = (CancelAsked, Started)
-    says = (TaskMoved, End)
+    says = (TaskMoved, End, Kill)
 
     def __init__(self) -> None:
         self._telling: dict[tuple[Host, TaskId], float] = {}
@@ -318,6 +329,8 @@ class CancelReachesItsWorker(Property):
                 case Send(message=End(items=items, reason="cancel")):
                     for task, _ in items:
                         self._telling.pop((host, task), None)
+                case Kill(task=task, reason="cancel"):  # the worker is the owner itself: nothing is sent
+                    self._telling.pop((host, task), None)
                 case _:
                     pass
         if isinstance(event, CancelAsked):

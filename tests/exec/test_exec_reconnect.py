@@ -52,6 +52,12 @@ def test_what_never_reached_the_executor_is_asked_again_under_its_token() -> Non
     assert runs(all_of(worker, e.ExecutorDown(), e.ExecutorUp(()), now=11.0)) == [TOKEN]
 
 
+def test_every_run_is_meant_for_the_executor_that_was_last_heard_of() -> None:
+    worker, _ = assigned()
+    effects = all_of(worker, e.ExecutorDown(), e.ExecutorUp((), life=7), now=11.0)
+    assert [effect.life for effect in effects if isinstance(effect, e.Run)] == [7]
+
+
 def test_what_had_started_and_is_not_held_any_more_is_never_started_again() -> None:
     worker, _ = assigned()
     all_of(worker, e.ProcessStarted(TASK, TOKEN, 1e9), now=11.0)

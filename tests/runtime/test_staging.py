@@ -40,7 +40,9 @@ class World:
         self.answer = answer
         self.files = Files(folder / "files")
         link = SimpleNamespace(
-            run_many=self.started.extend, run_dir=lambda task, token: folder / RUNS / run_name(task, token)
+            life=0,
+            run_many=self.started.extend,
+            run_dir=lambda task, token: folder / RUNS / run_name(task, token),
         )
         context = cast(
             "Context",
@@ -90,6 +92,14 @@ async def test_a_name_outside_the_scratch_directory_is_an_end_and_no_file(tmp_pa
     assert (await world.exit()).ended_by == "stage"
     assert not list(tmp_path.rglob("*escaped*"))
     assert not world.started
+
+
+async def test_what_was_meant_for_an_executor_that_is_lost_is_not_started(tmp_path: Path) -> None:
+    """The next one has told already that it does not hold it, so it may be on its way to another node."""
+    world = World(tmp_path)
+    lost, live = (Run(TASK, Token(0, ME, 1, n), PEER, payload(), NO_EPOCH, life=n - 1) for n in (2, 1))
+    world.staging.run([lost, live])
+    assert [spec.token.attempt for spec in world.started] == [1]
 
 
 NO_COMMAND = msgspec.msgpack.encode(Payload(()))
