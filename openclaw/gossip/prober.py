@@ -49,7 +49,7 @@ class Prober:
         row = self._roll.rows[node]
         since = row.suspicion.started if row.suspicion is not None else NEVER
         if row.live and not self._detector.probing(node, since):
-            self._voice.ping(node, self._detector.open(node, row.rtt_s, now), now, out)
+            self._question(node, now, out)
 
     def hello(self, node: NodeId, now: float, out: list[Effect]) -> None:
         """A greeting: what matters is the answer's head, and nobody is accused for its lack."""
@@ -105,6 +105,7 @@ class Prober:
             return
         if probe is None:
             if row.suspicion is not None:
+                self._roll.spoke(target)
                 self.ask(target, now, out)  # too late to count, but it speaks
             return
         if not probe.indirect:
@@ -130,7 +131,8 @@ class Prober:
         if now >= self._quiet_until:
             for probe in due.failed:
                 self._failed(probe, now, out)
-            self._roll.expire(now, out)
+            for node in self._roll.expire(now, out):
+                self.ask(node, now, out)
         if now >= self._next_probe:
             self._probe_next(now, out)
 
@@ -162,10 +164,15 @@ class Prober:
         self._roll.forget_left(now)
         node = self._detector.next_target(lambda node: self._askable(node, now), self._roll.live())
         if node is not None:
-            row = self._roll.rows[node]
-            self._voice.ping(node, self._detector.open(node, row.rtt_s, now), now, out)
+            self._question(node, now, out)
         self._next_probe = now + self._detector.interval_s()
         self._greet(now, out)
+
+    def _question(self, node: NodeId, now: float, out: list[Effect]) -> None:
+        """A ping whose lack of an answer counts. Who cannot speak yet asks nothing, and so accuses nobody."""
+        if self._voice.may_speak(now):
+            self._voice.ping(node, self._detector.open(node, self._rtt_s(node), now), now, out)
+            self._roll.asked(node, now)
 
     def _greet(self, now: float, out: list[Effect]) -> None:
         greeted = 0

@@ -104,6 +104,7 @@ class Roll:
         held = row.claim
         mine = Rumour(node, held.incarnation, Status.SUSPECT, held.meta_version, self.me, held.back_soon)
         self._accused(row, mine, now, out)
+        self.asked(node, now)
 
     def confirm_soon(self, node: NodeId, now: float, out: list[Effect]) -> None:
         """There is evidence that `node` is gone. Unless it answers a fresh ping, the road is short."""
@@ -118,17 +119,36 @@ class Roll:
         if suspicion is not None and asked_at >= suspicion.started:
             suspicion.reopen(now)
 
-    def expire(self, now: float, out: list[Effect]) -> None:
-        """Who was suspected and did not speak up is down. The verdict is ours."""
+    def asked(self, node: NodeId, now: float) -> None:
+        """A question of ours to `node` is on its way."""
+        suspicion = self.rows[node].suspicion
+        if suspicion is not None:
+            suspicion.ask(now, self._settings)
+
+    def spoke(self, node: NodeId) -> None:
+        """`node` said something that answers no open question: it is no verdict before it was asked again."""
+        suspicion = self.rows[node].suspicion
+        if suspicion is not None:
+            suspicion.asked = False
+
+    def expire(self, now: float, out: list[Effect]) -> list[NodeId]:
+        """Who was asked and did not speak up is down. The verdict is ours. Returns the suspects to ask first."""
+        unasked = []
         for node in sorted(self.suspects):
             row = self.rows[node]
             suspicion = row.suspicion
-            if suspicion is not None and suspicion.deadline(self._witnesses(), self._settings) <= now:
+            if suspicion is None or suspicion.deadline(self._witnesses(), self._settings) > now:
+                continue
+            if not suspicion.asked:
+                suspicion.wait(now, self._settings)
+                unasked.append(node)
+            else:
                 held = row.claim
                 verdict = Rumour(
                     node, held.incarnation, Status.DOWN, held.meta_version, self.me, held.back_soon
                 )
                 self._take(row, verdict, now, out, own=True)
+        return unasked
 
     def next_deadline(self) -> float | None:
         """When the first verdict is due."""

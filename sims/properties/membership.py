@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event, LinkDown, Received, RosterChanged, Send, Started, Store
-from openclaw.ids import Incarnation, NodeId
+from openclaw.ids import NOBODY, Incarnation, NodeId
 from openclaw.messages import Ack, Beat, Digest, Gossip, Head, Nack, Ping, PingRequest, Rumour, Status
 from openclaw.notes import MemberChanged, Settled
 from openclaw.records import Number
@@ -154,6 +154,7 @@ class Case:
     suspected_at: float | None = None
     evidence: bool = False  # since it last answered
     refused: bool = False  # a dial of this very node, since it last answered
+    refused_at: float = float("-inf")
     answered_at: float = float("-inf")  # in time, a question that is younger than the doubt
     asked: dict[int, float] = field(default_factory=dict)  # pings without an answer, by number
 
@@ -194,13 +195,13 @@ class VerdictsAreEarned(Property):
                         case_.evidence = case_.evidence or _says_down(event, node)
                     else:
                         case_.suspected_at, case_.evidence, case_.refused = None, False, False
-                case Send(to=to, message=Ping(seq=seq)) if not _for_another(event, to):
-                    asked = self._cases[host, to].asked
-                    asked.setdefault(seq, now)
-                    for old in [old for old, at in asked.items() if now - at > 2 * _LONG_S]:
-                        del asked[old]
                 case _:
                     pass
+        for to, seq in _questions(event, effects):
+            asked = self._cases[host, to].asked
+            asked.setdefault(seq, now)
+            for old in [old for old, at in asked.items() if now - at > 2 * _LONG_S]:
+                del asked[old]
 
     def _told(self, host: Host, event: Event) -> None:
         match event:
@@ -212,12 +213,13 @@ class VerdictsAreEarned(Property):
                     for older in [old for old, at in case_.asked.items() if at < asked_at - 1.0]:
                         del case_.asked[older]
                     del case_.asked[seq]
-                    doubted_at = max(case_.suspected_at or now, case_.answered_at)
+                    doubted_at = max(case_.suspected_at or now, case_.answered_at, case_.refused_at)
                     if case_.suspected_at is not None and asked_at >= doubted_at:
                         case_.answered_at, case_.evidence, case_.refused = now, False, False
             case LinkDown(peer=peer, refused=True):
                 case_ = self._cases[host, peer]
                 case_.evidence = case_.refused = True
+                case_.refused_at = clock(host)
             case _:
                 pass
         for rumour in rumours_of(event.message) if isinstance(event, Received) else ():
@@ -241,13 +243,14 @@ class VerdictsAreEarned(Property):
             self.fail(f"{host.name} slept until just now, and finds {node} down")
 
 
-def _for_another(event: Event, asked: NodeId) -> bool:
-    """A helper's ping is the question of whoever asked for it; what else the request tells may make it ask itself."""
-    return (
-        isinstance(event, Received)
-        and isinstance(event.message, PingRequest)
-        and event.message.target == asked
-    )
+def _questions(event: Event, effects: Sequence[Effect]) -> Iterator[tuple[NodeId, int]]:
+    """The pings that this very node asks with: a helper's, the last, is the question of whoever asked for it."""
+    target = NOBODY
+    if isinstance(event, Received) and isinstance(event.message, PingRequest):
+        target = event.message.target
+    pings = [(e.to, e.message.seq) for e in effects if isinstance(e, Send) and isinstance(e.message, Ping)]
+    helped = max((seq for to, seq in pings if to == target), default=None)
+    return ((to, seq) for to, seq in pings if seq != helped)
 
 
 def _says_down(event: Event, node: NodeId) -> bool:
