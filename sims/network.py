@@ -39,6 +39,7 @@ class Network:
         self.warm = False  # connections that nobody has used yet are there already
         self.troubled = False  # there is somebody who does not reach everybody
         self._cuts: dict[tuple[NodeId, NodeId], int] = {}
+        self._troubled_at: dict[tuple[NodeId, NodeId], float] = {}  # a way, or a node's own
         self._losses: dict[str, float] = {}
         self._links: dict[tuple[str, str], Link] = {}
         self._of: dict[str, list[Link]] = {}
@@ -111,12 +112,18 @@ class Network:
             return False
         return source.powered and target.powered and not source.asleep and not target.asleep
 
+    def troubled_at(self, one: NodeId, other: NodeId) -> float:
+        """When one of these two stood still last, or a way between them was cut, however short."""
+        ways = ((one, other), (other, one), (one, one), (other, other))
+        return max(self._troubled_at.get(way, float("-inf")) for way in ways)
+
     def joined(self, one: Host, other: Host) -> bool:
         return self.clear_between(one, other) and self.clear_between(other, one)
 
     def cut(self, source: NodeId, to: NodeId) -> None:
         """Nothing gets from `source` to `to`. Cuts may overlap; each needs its own `mend`."""
         self._cuts[source, to] = self._cuts.get((source, to), 0) + 1
+        self._troubled_at[source, to] = self.world.now
         self.troubled = True
         world = self.world
         world.trace.mark(world.now, world.hosts[source].name, f"no longer reaches {world.hosts[to].name}")
@@ -202,6 +209,7 @@ class Network:
     def silent(self, host: Host) -> None:
         """It does not answer any more, and nobody is told why."""
         self.troubled |= host.asleep
+        self._troubled_at[host.id, host.id] = self.world.now
         for link in self._of.get(host.name, ()):
             link.doubt()
 

@@ -20,7 +20,7 @@ from openclaw.messages import (
     PingRequest,
     Status,
 )
-from openclaw.notes import LeaderChanged, MemberChanged
+from openclaw.notes import LeaderChanged, MemberChanged, Settled
 from openclaw.records import EpochRow, Tier
 from sims.properties.base import Property
 from sims.properties.membership import head_of
@@ -149,8 +149,11 @@ class ElectionsHaveReasons(Property):
         if leader is not None and _disowned(event, leader):
             self._doubts[host] = clock(host)
         gone: set[NodeId] = set()
+        settled = view.settled
         for effect in effects:
             match effect:
+                case Settled():
+                    settled = True
                 case MemberChanged(node=node, status=status, incarnation=incarnation):
                     known = view.members.get(node)
                     if status not in LIVE or (known and known.incarnation.boot != incarnation.boot):
@@ -160,6 +163,8 @@ class ElectionsHaveReasons(Property):
                     leader = None
                 case LeaderChanged(epoch=Epoch() as epoch):
                     self._won(host, view, event, leader, epoch, gone)
+                    if not settled and epoch.node == host.id:
+                        self.fail(f"{host.name} leads under {epoch} before it is settled")
                     leader = epoch
                 case _:
                     pass
@@ -201,8 +206,6 @@ class ElectionsHaveReasons(Property):
                 self.fail(f"{host.name} takes {epoch} while it follows {leader}")
             case _:
                 pass
-        if not view.settled and epoch.node == host.id:
-            self.fail(f"{host.name} leads under {epoch} before it is settled")
         if view.stopping:
             self.fail(f"{host.name} takes the lead under {epoch} as it stops")
         quiet_s = host.world.settings.resume_quiet_s
@@ -252,8 +255,7 @@ class CandidatesAskAround(Property):
             match effect:
                 case Send(to=to, message=Elect(term)):
                     key = (host, host.starts, term)
-                    if isinstance(event, Tick):
-                        self._anew(host, key, now)
+                    self._anew(host, event, key, now)
                     self._live.setdefault(key, set(view.live))
                     self._asked.setdefault(key, {})[to] = now
                     self._against.get(key, {}).pop(to, None)
@@ -262,9 +264,17 @@ class CandidatesAskAround(Property):
                 case _:
                     pass
 
-    def _anew(self, host: Host, key: tuple[Host, int, int], now: float) -> None:
-        """Refused, it has waited and begins again with whoever ranks above it by now: objections were to that try."""
-        wait_s = host.world.settings.rank_step_s - _HAIR
+    def _anew(self, host: Host, event: Event, key: tuple[Host, int, int], now: float) -> None:
+        """It begins again with whoever ranks above it by now, after a wait or because another stands: objections
+        were to the try before.
+        """
+        match event:
+            case Tick():
+                wait_s = host.world.settings.rank_step_s - _HAIR
+            case Received(message=Elect()):
+                wait_s = 0.0
+            case _:
+                return
         against = self._against.get(key, {})
         self._against[key] = {peer: told for peer, told in against.items() if now - told[1] < wait_s}
 

@@ -221,15 +221,19 @@ class UpIsNotDown(Property):
                 pair = (one.id, other.id)
                 if one is other or not (one.id in fit and other.id in fit and self._clear(world, one, other)):
                     self._good_since.pop(pair, None)
-                elif world.now - self._good_since.setdefault(pair, world.now) > self.FOUND_S:
+                    continue
+                since = max(self._good_since.get(pair, world.now), world.network.troubled_at(*pair))
+                self._good_since[pair] = since
+                if world.now - since > self.FOUND_S:
                     self._found(world, one, other)
         self._starts = {host.id: host.starts for host in hosts}
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
         for effect in effects:
             if isinstance(effect, MemberChanged) and effect.status is Status.DOWN:
-                since = self._good_since.get((host.id, effect.node))
-                if since is not None and self._looked - since > self.FOR_S:
+                pair = (host.id, effect.node)
+                since = max(self._good_since.get(pair, self._looked), host.world.network.troubled_at(*pair))
+                if self._looked - since > self.FOR_S:
                     self._now(host, host.world.hosts[effect.node], since)
 
     def _now(self, host: Host, other: Host, since: float) -> None:
