@@ -206,6 +206,7 @@ class Prober:
         if row.claim.status is Status.ALIVE and row.since > probe.sent:
             return  # it was gone and is back: this was asked of its former self
         self._roll.accuse(probe.target, now, out)
+        self._roll.asked(probe.target, now)
 
     def _call_lost(self, now: float, out: list[Effect]) -> None:
         for node in self._roll.lost.due(now, may_speak=self._voice.may_speak(now)):

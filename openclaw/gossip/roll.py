@@ -104,7 +104,6 @@ class Roll:
         held = row.claim
         mine = Rumour(node, held.incarnation, Status.SUSPECT, held.meta_version, self.me, held.back_soon)
         self._accused(row, mine, now, out)
-        self.asked(node, now)
 
     def confirm_soon(self, node: NodeId, now: float, out: list[Effect]) -> None:
         """There is evidence that `node` is gone. Unless it answers a fresh ping, the road is short."""

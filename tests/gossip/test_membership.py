@@ -50,6 +50,13 @@ def mesh(nodes: int, seed: int = 1) -> World:
     return world
 
 
+def asked(effects: list[Effect]) -> list[int]:
+    """The questions to B among these."""
+    return [
+        e.message.seq for e in effects if isinstance(e, Send) and e.to == B and isinstance(e.message, Ping)
+    ]
+
+
 def changes(world: World, observer: NodeId, subject: NodeId) -> list[Status]:
     found = world.notes(observer, MemberChanged)
     return [note.status for note in found if isinstance(note, MemberChanged) and note.node == subject]
@@ -130,8 +137,8 @@ def acquainted() -> tuple[Membership, float]:
     return machine, 1.02
 
 
-def statuses(effects: list[Effect]) -> list[Status]:
-    return [effect.status for effect in effects if isinstance(effect, MemberChanged)]
+def statuses(effects: list[Effect], of: NodeId | None = None) -> list[Status]:
+    return [e.status for e in effects if isinstance(e, MemberChanged) and of in (None, e.node)]
 
 
 def test_who_answers_a_fresh_ping_is_not_down_even_before_it_refutes() -> None:
@@ -152,6 +159,43 @@ def test_an_answer_to_an_older_question_is_not_one() -> None:
     machine.handle(LinkDown(B, True), now + 0.01)
     machine.handle(Received(Ack(ping.seq, HEAD), B), now + 0.02)
     assert statuses(machine.handle(Tick(), now + 0.01 + SETTINGS.refused_confirm_s)) == [Status.DOWN]
+
+
+def test_a_suspect_that_answered_is_asked_again_before_it_can_be_down() -> None:
+    """Its refutation may be lost on the way, and the wait of a node that runs late be shorter than its round."""
+    machine, now = acquainted()
+    machine.handle(Measured(Metrics(), 2.0), now)
+    found: list[Status] = []
+    while Status.SUSPECT not in found:
+        now = machine.next_deadline() or now
+        found = statuses(effects := machine.handle(Tick(), now), B)
+    questions = asked(effects)
+    while not questions:
+        now = machine.next_deadline() or now
+        questions = asked(machine.handle(Tick(), now))
+    machine.handle(Received(Ack(questions[-1], HEAD), B), now + 0.001)
+    answered_at, questions, found = now + 0.001, [], []
+    while Status.DOWN not in found:
+        now = machine.next_deadline() or now
+        effects = machine.handle(Tick(), now)
+        questions += [now] * bool(asked(effects))
+        found = statuses(effects, B)
+    assert questions
+    assert answered_at < questions[0] <= now - SETTINGS.refused_confirm_s
+
+
+def test_who_cannot_speak_yet_finds_nobody_down() -> None:
+    """Its disk stands still, so no question of its own leaves it, whatever it hears and however long that takes."""
+    machine = Membership(A, "boot", SETTINGS, random.Random(1), 4, 2)
+    machine.handle(roster(0, 1, 2), 1.0)
+    said = tuple(Rumour(B, Incarnation(1, "b"), status, 1, C) for status in (Status.SUSPECT, Status.DOWN))
+    head = Head(Incarnation(1, "c"), rumours=said)
+    heard = machine.handle(Started(Meta(), 0.0), 1.0) + machine.handle(Received(Ping(1, head), C), 1.0)
+    heard += machine.handle(LinkDown(B, True), 1.0)
+    assert Status.DOWN not in statuses(heard)
+    effects = machine.handle(Tick(), 1.0 + SETTINGS.suspect_s_max)
+    assert Status.DOWN not in statuses(effects)
+    assert asked(effects)
 
 
 def test_a_suspect_whose_answer_comes_too_late_is_asked_again() -> None:
