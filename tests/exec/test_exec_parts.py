@@ -239,6 +239,17 @@ def test_a_fence_only_rises_and_memory_is_bounded() -> None:
 # --- messages of bounded size --------------------------------------------------------------------
 
 
+def test_an_end_that_has_not_left_is_spared_when_its_attempt_counts_again() -> None:
+    outbox = Outbox(Settings())
+    ended, spared = (Token(0, node_id(0), 1, n) for n in (1, 2))
+    for token in (ended, spared):
+        outbox.end(node_id(1), TaskId("t"), token, "superseded")
+    outbox.spare(node_id(2), TaskId("t"), ended)
+    outbox.spare(node_id(1), TaskId("t"), spared)
+    outbox.flush()
+    assert outbox.take() == [e.Send(node_id(1), m.End(((TaskId("t"), ended),), "superseded"))]
+
+
 def test_assignments_are_cut_by_number_and_size_and_name_each_signature_once() -> None:
     limits = Settings()
     outbox = Outbox(limits)
