@@ -217,6 +217,13 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Redial:
+    """Our connection to a lost peer may be dead, though nothing says so: dial afresh. Answered by `LinkUp`."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """The owner has all of it: the scratch directory and the exit record may go."""
 
@@ -241,7 +248,7 @@ class Stopped:
     keep: bool
 
 
-Effect = Send | Store | Run | Kill | Forget | Fetch | Stopped | Note
+Effect = Send | Store | Run | Kill | Redial | Forget | Fetch | Stopped | Note
 
 
 class Machine(Protocol):

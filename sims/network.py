@@ -274,6 +274,18 @@ class Network:
         else:
             self._redial(link)
 
+    def redial(self, host: Host, to: NodeId) -> None:
+        """Its node gives up what it has to `to`, and dials afresh for as long as it takes."""
+        for link in self._between(host.id, to):
+            if host not in link.ends or link.dialling:
+                continue
+            if link.up:
+                link.up, link.doubted_at = False, None
+                self.dropped += sum(pipe.reset() for pipe in link.pipes)
+            for end in link.ends:
+                link.told.pop(end.name, None)
+            self._dial(link, host)
+
     def _redial(self, link: Link) -> None:
         low, high = REDIAL_S
         self.world.after(low + (high - low) * self.chance(), lambda: self._dial(link, link.ends[0]))

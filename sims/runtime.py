@@ -21,6 +21,7 @@ from openclaw.effects import (
     Forget,
     Kill,
     Received,
+    Redial,
     Run,
     Send,
     Stopped,
@@ -215,6 +216,8 @@ class Runtime:
                 host.executor.run(effect)
             case Kill():
                 host.executor.kill(effect)
+            case Redial(peer):
+                host.world.network.redial(host, peer)
             case Forget(task, token):
                 host.executor.forget(task, token)
             case Fetch():

@@ -20,6 +20,7 @@ from openclaw.ids import NodeId
 class _Calls:
     pause_s: float
     called_at: float = NEVER
+    reached_at: float = NEVER
 
 
 class Lost:
@@ -63,7 +64,14 @@ class Lost:
     def reached(self, node: NodeId, now: float) -> None:
         """There is a way to it since just now: whatever was called before did not get there."""
         if node in self._calls:
+            self._calls[node].reached_at = now
             self._waits.set(node, now)
+
+    def stale(self, node: NodeId, now: float) -> bool:
+        """Whether the way to it is as old as a call that brought nothing."""
+        calls = self._calls[node]
+        patience_s = self._settings.dead_probe_every_s
+        return calls.called_at != NEVER and now - calls.reached_at >= patience_s
 
     def called(self, node: NodeId, now: float) -> None:
         calls = self._calls.get(node)

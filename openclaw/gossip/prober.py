@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from openclaw.config import Settings
-from openclaw.effects import Effect, Rng, Send
+from openclaw.effects import Effect, Redial, Rng, Send
 from openclaw.gossip.detector import Detector, Probe, smoothed
 from openclaw.gossip.member import NEVER
 from openclaw.gossip.roll import Roll
@@ -210,6 +210,8 @@ class Prober:
 
     def _call_lost(self, now: float, out: list[Effect]) -> None:
         for node in self._roll.lost.due(now, may_speak=self._voice.may_speak(now)):
+            if self._roll.lost.stale(node, now):
+                out.append(Redial(node))
             self.hello(node, now, out)
 
     def _sound(self, node: NodeId) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from openclaw.effects import Effect, Fetch, Forget, Kill, Run, Send, Stopped
+from openclaw.effects import Effect, Fetch, Forget, Kill, Redial, Run, Send, Stopped
 from openclaw.ids import NodeId
 from openclaw.messages import Status
 from openclaw.notes import (
@@ -72,6 +72,8 @@ class Perform:
                 self._submissions.accepted(effect)
             case Kill():
                 self._staging.kill(effect)
+            case Redial(peer):
+                self._context.transport.redial(peer)
             case Forget(task, token):
                 self._context.link.forget(task, token)
             case Fetch():

@@ -44,7 +44,7 @@ class Presence:
         before = set(self.meta.addresses)
         self._publish(addresses=self._addresses(), tailscale=tailscale)
         if before - set(self.meta.addresses):
-            self._context.transport.redial()
+            self._context.transport.redial_all()
             self._context.bulk.redial()
 
     def drain(self, draining: bool) -> None:

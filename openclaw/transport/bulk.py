@@ -129,8 +129,8 @@ class Bulk:
         await self._transport.close()
 
     def redial(self) -> None:
-        """See `MeshTransport.redial`; a pull under way goes on at its offset."""
-        self._transport.redial()
+        """See `MeshTransport.redial_all`; a pull under way goes on at its offset."""
+        self._transport.redial_all()
 
     def dial(self, peer: NodeId, addresses: Sequence[str]) -> None:
         """`peer` wants bytes of ours and cannot dial us: connect to it, so that it can ask."""

@@ -136,11 +136,15 @@ class MeshTransport:
         if peer in self._links:
             self._links[peer].set_addresses(usable(addresses))
 
-    def redial(self) -> None:
+    def redial(self, peer: NodeId) -> None:
+        """What we have to `peer` may be dead: the kernel waits ever longer before it tries again, we do not."""
+        self.drop(peer)
+        self.dial(peer)
+
+    def redial_all(self) -> None:
         """An address of ours is gone: connections made from it are dead, though nothing will say so."""
         for peer in list(self._links):
-            self.drop(peer)
-            self.dial(peer)
+            self.redial(peer)
 
     def path(self, peer: NodeId) -> tuple[str, str] | None:
         """By which network and address `peer` is reached now: "lan", "tailscale" or "self"."""

@@ -11,10 +11,12 @@ from gossip_world import SETTINGS, World, node, nothing, roster
 from openclaw.effects import (
     Effect,
     LinkDown,
+    LinkUp,
     Measured,
     MetaChanged,
     PeerFound,
     Received,
+    Redial,
     Resumed,
     RosterChanged,
     Send,
@@ -413,6 +415,19 @@ def test_a_hint_is_followed_at_once_but_proves_nothing() -> None:
     world.run(0.01)
     assert [s.to for _, by, s in world.sent_log[before:] if by == A] == [B]
     assert world.status(A, B) is Status.DOWN
+
+
+def test_a_lost_peer_that_a_call_did_not_reach_is_dialled_afresh_and_not_again_once_it_is_connected() -> None:
+    """What was sent into a cut is repeated by the kernel ever more rarely, long after the cut has healed."""
+    world = mesh(2)
+    world.kill(B, refused=False)
+    world.run(30.0)
+    redials = world.notes(A, Redial)
+    assert redials
+    assert {redial.peer for redial in redials if isinstance(redial, Redial)} == {B}
+    world.give(A, LinkUp(B))
+    world.run(SETTINGS.dead_probe_every_s / 2)
+    assert world.notes(A, Redial) == redials
 
 
 def test_who_slept_accuses_nobody_and_raises_its_incarnation() -> None:

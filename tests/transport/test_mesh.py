@@ -47,6 +47,22 @@ def test_one_who_cannot_be_dialled_is_answered_over_its_own_connection() -> None
     asyncio.run(scene())
 
 
+def test_a_connection_that_may_be_dead_is_replaced_and_told_as_up_again() -> None:
+    async def scene() -> None:
+        book = Book()
+        a, b = Node("a", book), Node("b", book)
+        async with running(a, b):
+            a.knows(b)
+            a.transport.send(b.id, b"1")
+            await until(lambda: bool(b.heard) and a.links == [(b.id, True, False)])
+            a.transport.redial(b.id)
+            await until(lambda: a.links[1:] == [(b.id, True, False)])
+            a.transport.send(b.id, b"2")
+            await until(lambda: b.heard == [(a.id, b"1"), (a.id, b"2")])
+
+    asyncio.run(scene())
+
+
 def test_a_restarted_peer_is_told_as_refused_and_then_as_up() -> None:
     async def scene() -> None:
         book = Book()
