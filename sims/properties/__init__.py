@@ -11,9 +11,9 @@ from sims.properties.attempts import (
 )
 from sims.properties.base import Property, Violated
 from sims.properties.bounds import MessagesAreBounded, NobodySpins, SlotsAreKept
+from sims.properties.candidates import CandidatesAskAround
 from sims.properties.counted import Counted
 from sims.properties.election import (
-    CandidatesAskAround,
     ElectionsHaveReasons,
     EpochsAreStored,
     LeadersSpeak,
@@ -36,7 +36,6 @@ from sims.properties.membership import (
     ClaimsOnlyRise,
     QuestionsAreAnswered,
     SettledWhenTold,
-    VerdictsAreEarned,
     VouchedFirst,
     WakingIsAnnounced,
 )
@@ -54,6 +53,7 @@ from sims.properties.tasks import (
     TokensAreNew,
 )
 from sims.properties.trust import MembersOnly, WorkerHasTheLastWord
+from sims.properties.verdicts import VerdictsAreEarned
 from sims.properties.views import Views
 from sims.properties.watching import CopiesAreEnded, GraceIsGiven
 

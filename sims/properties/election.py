@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Store, Tick
+from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Store
 from openclaw.ids import NO_EPOCH, Epoch, NodeId
 from openclaw.messages import (
     Ack,
@@ -23,6 +22,7 @@ from openclaw.messages import (
 from openclaw.notes import LeaderChanged, MemberChanged, Settled
 from openclaw.records import EpochRow, Tier
 from sims.properties.base import Property
+from sims.properties.candidates import rank
 from sims.properties.membership import head_of
 from sims.properties.views import LIVE, PAUSE_S, Pause, Second, View, Views, clock
 
@@ -220,102 +220,6 @@ def _disowned(event: Event, leader: Epoch) -> bool:
     return isinstance(event.message, Higher) or (head is not None and head.epoch != leader)
 
 
-class CandidatesAskAround(Property):
-    name = "elected"
-    sentence = (
-        "Who is elected has asked everyone that ranks above it, or the next in line as a witness, and nobody "
-        "answered in time that it stands itself, follows a leader, or has stored as high a term."
-    )
-    hears = (ElectAnswer, Elect)
-    says = (Elect, LeaderChanged)
-
-    def __init__(self, views: Views) -> None:
-        self._views = views
-        self._asked: dict[tuple[Host, int, int], dict[NodeId, float]] = {}
-        self._live: dict[tuple[Host, int, int], set[NodeId]] = {}
-        self._against: dict[tuple[Host, int, int], dict[NodeId, tuple[ElectAnswer, float]]] = {}
-
-    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
-        view, now = self._views.of(host), clock(host)
-        match event:
-            case Received(message=ElectAnswer() as answer, sender=sender):
-                key = (host, host.starts, answer.term)
-                asked_at = self._asked.get(key, {}).get(sender, float("-inf"))
-                in_time = now - asked_at < host.world.settings.answer_s - _HAIR
-                if in_time and self._objects(host, answer):
-                    self._against.setdefault(key, {}).setdefault(sender, (answer, now))
-            case Received(message=Elect(term), sender=sender):
-                self._against.get((host, host.starts, term), {}).pop(
-                    sender, None
-                )  # who stands follows nobody
-                self._answered(host, view, term, sender, effects)
-            case _:
-                pass
-        for effect in effects:
-            match effect:
-                case Send(to=to, message=Elect(term)):
-                    key = (host, host.starts, term)
-                    self._anew(host, event, key, now)
-                    self._live.setdefault(key, set(view.live))
-                    self._asked.setdefault(key, {})[to] = now
-                    self._against.get(key, {}).pop(to, None)
-                case LeaderChanged(epoch=Epoch() as epoch, reason="elected") if epoch.node == host.id:
-                    self._elected(host, view, epoch.term, now)
-                case _:
-                    pass
-
-    def _anew(self, host: Host, event: Event, key: tuple[Host, int, int], now: float) -> None:
-        """It begins again with whoever ranks above it by now, after a wait or because another stands: objections
-        were to the try before.
-        """
-        match event:
-            case Tick():
-                wait_s = host.world.settings.rank_step_s - _HAIR
-            case Received(message=Elect()):
-                wait_s = 0.0
-            case _:
-                return
-        against = self._against.get(key, {})
-        self._against[key] = {peer: told for peer, told in against.items() if now - told[1] < wait_s}
-
-    def _objects(self, host: Host, answer: ElectAnswer) -> bool:
-        named = answer.leader != NO_EPOCH and answer.leader.node != host.id
-        return answer.standing or answer.stored.term >= answer.term or named
-
-    def _answered(self, host: Host, view: View, term: int, sender: NodeId, effects: Sequence[Effect]) -> None:
-        """The witness's side: who hears a leader says so, and does not stand."""
-        answers = [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, ElectAnswer)]
-        if not answers:
-            self.fail(f"{host.name} does not answer that {sender} would stand for {term}")
-        slept = any(isinstance(e, LeaderChanged) and e.reason == "this node slept" for e in effects)
-        leader = None if slept else view.leader
-        for answer in answers:
-            if answer.leader != (leader or NO_EPOCH) or answer.stored != max(host.disk.epoch, answer.stored):
-                self.fail(f"{host.name} answers {answer}, and follows {leader}")
-            if answer.standing and (leader is not None or answer.stored.term >= term):
-                self.fail(f"{host.name} would stand for {term}, and follows {leader}")
-
-    def _elected(self, host: Host, view: View, term: int, now: float) -> None:
-        key, settings = (host, host.starts, term), host.world.settings
-        asked = self._asked.get(key, {})
-        if view.live and not asked:
-            self.fail(f"{host.name} leads term {term} and has asked nobody of {len(view.live)}")
-        for sender, (answer, at) in self._against.get(key, {}).items():
-            wait_s = settings.announce_s if answer.standing else settings.answer_s
-            if now - at < wait_s - _HAIR and sender in view.live:
-                self.fail(f"{host.name} leads term {term} though {sender} answered {answer}")
-        if {other.meta.tier for other in host.world.hosts.values()} == {Tier.MAINS}:
-            steady = self._live.get(key, set()) & set(view.live)
-            above = sorted(node for node in steady if _rank(term, node) < _rank(term, host.id))
-            missed = [node for node in above if node not in asked]
-            if missed:
-                self.fail(f"{host.name} leads term {term} and has not asked {missed}, who rank above it")
-
-
-def _rank(term: int, node: NodeId) -> bytes:
-    return sha256(f"{term}:{node}".encode()).digest()
-
-
 class LeadersSpeak(Property):
     name = "leaders speak"
     sentence = (
@@ -405,7 +309,7 @@ class TurnsArePlanned(Property):
         if to not in view.live:
             self.fail(f"{host.name} offers term {offer.term} to {to}, which does not live")
         if {other.meta.tier for other in host.world.hosts.values()} == {Tier.MAINS}:
-            best = min([host.id, *view.live], key=lambda node: _rank(offer.term, node))
+            best = min([host.id, *view.live], key=lambda node: rank(offer.term, node))
             if to != best:
                 self.fail(f"{host.name} offers term {offer.term} to {to}, and {best} is best")
 
