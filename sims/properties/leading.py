@@ -91,6 +91,8 @@ class Book:
                         self.places[unused.worker].release(unused.seq, unused.count)
                 seen = max(demand.seen, self.demands.get(sender, (0, ()))[0])
                 self.demands[sender] = (seen, demand.rows)
+            case MemberChanged(node=node, status=status) if status >= Status.DOWN:
+                self.forget(node)  # once the leader has heard it: what it granted at that very instant stands
             case _:
                 pass
         self._expire(now - ttl_s * LEASE_MARGIN)
@@ -131,8 +133,6 @@ def changed(book: Book | None, host: Host, effects: Sequence[Effect], now: float
                 book.inherited_until = now + settings.gather_s if outstanding else float("-inf")
                 for demand in demands:
                     book.demands.setdefault(demand.owner, (0, demand.rows))
-            case MemberChanged(node=node, status=status) if book is not None and status >= Status.DOWN:
-                book.forget(node)
             case _:
                 pass
     return book
