@@ -61,6 +61,11 @@ def pair(weather: Weather, seed: int = 1) -> tuple[World, Host, Host, Heard]:
     return world, one, other, heard
 
 
+def untouched(world: World) -> None:
+    """The nodes leave their connections alone, so that the network is seen by itself."""
+    world.network.redial = lambda host, to: None  # type: ignore[method-assign]
+
+
 def say(world: World, one: Host, other: Host, *terms: int) -> None:
     """Messages that the election knows to be too old, so that nothing follows from them."""
     for term in terms:
@@ -134,6 +139,7 @@ def test_what_is_for_an_unknown_peer_is_dropped_in_silence() -> None:
 
 def test_a_short_cut_delays_and_a_long_one_loses_what_was_on_its_way() -> None:
     world, one, other, heard = pair(Weather())
+    untouched(world)
     for cut_s in (5.0, 60.0):
         for ways in ((one.id, other.id), (other.id, one.id)):
             world.network.cut(*ways)
@@ -150,6 +156,31 @@ def test_a_short_cut_delays_and_a_long_one_loses_what_was_on_its_way() -> None:
     assert said(heard) == [4], "there is a new connection"
     told = [(name, type(event)) for _, name, event in heard.links if _ > 10.0]
     assert told == [("n0", LinkDown), ("n1", LinkDown), ("n0", LinkUp), ("n1", LinkUp)]
+
+
+def healed_after_s(seed: int, afresh: bool) -> float:
+    """How long two nodes that were cut off from each other take to find together."""
+    world, one, other, _ = pair(Weather(), seed)
+    if not afresh:
+        untouched(world)
+    ways = ((one.id, other.id), (other.id, one.id))
+    for way in ways:
+        world.network.cut(*way)
+    world.run(world.now + 28.0)
+    for way in ways:
+        world.network.mend(*way)
+    healed = world.now
+    while not of_one_mind(world):
+        world.run(world.now + 0.5)
+    return world.now - healed
+
+
+def test_what_is_dialled_afresh_does_not_wait_for_the_kernel() -> None:
+    """After a long cut the kernel would try again as late as the cut was long; a node that dials does not wait."""
+    slowest_s = {
+        afresh: max(healed_after_s(seed, afresh) for seed in range(1, 8)) for afresh in (True, False)
+    }
+    assert slowest_s[True] + 5.0 < slowest_s[False]
 
 
 def test_a_kernel_tries_again_ever_more_rarely() -> None:
@@ -169,6 +200,7 @@ def test_one_way_passes_no_more_than_a_window_without_acknowledgements() -> None
 
 def test_a_peer_whose_process_ended_is_refused_and_one_without_power_is_silent() -> None:
     world, one, other, heard = pair(Weather())
+    untouched(world)
     other.crash()
     world.run(4.0)
     assert [event for _, name, event in heard.links[-1:]] == [LinkDown(other.id, refused=True)]
@@ -233,6 +265,7 @@ def test_one_host_loses_and_the_others_do_not() -> None:
 
 def test_a_connection_that_stalls_for_too_long_breaks() -> None:
     world, one, other, heard = pair(Weather(loss=0.8))
+    untouched(world)
     for number in range(200):
         world.after(number * 1.0, lambda number=number: say(world, one, other, number))  # type: ignore[misc]
     world.run(300.0)
