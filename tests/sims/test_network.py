@@ -63,7 +63,7 @@ def pair(weather: Weather, seed: int = 1) -> tuple[World, Host, Host, Heard]:
 
 def untouched(world: World) -> None:
     """The nodes leave their connections alone, so that the network is seen by itself."""
-    world.network.redial = lambda host, to: None  # type: ignore[method-assign]
+    world.network.redial = lambda *_: None  # type: ignore[method-assign]
 
 
 def say(world: World, one: Host, other: Host, *terms: int) -> None:
