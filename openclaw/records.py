@@ -145,6 +145,19 @@ class Exit(Record, frozen=True):
             not self.outputs and len(self.stdout) == self.stdout_size and len(self.stderr) == self.stderr_size
         )
 
+    @property
+    def kept_bytes(self) -> int:
+        """What its owner keeps of it beside this record: logs that are not inline, and outputs."""
+        logs = (
+            size - cut
+            for inline, size, cut in (
+                (self.stdout, self.stdout_size, self.stdout_cut),
+                (self.stderr, self.stderr_size, self.stderr_cut),
+            )
+            if len(inline) < size
+        )
+        return sum(logs) + sum(file.size for file in self.outputs)
+
 
 class Move(Record, frozen=True):
     """One line of a task's story, in its owner's order."""

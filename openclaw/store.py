@@ -1,19 +1,17 @@
 """A node's disk: one LMDB environment, one transaction per batch of effects.
 
 What `commit` returned from is there after a kill -9 and after a power cut. A store that is damaged, newer
-than this program, or out of disk says so with the line that mends it. Beside the tables of the core it keeps
-two indexes in the same transactions: `open`, the tasks that a restart must pick up, so that starting does
-not read a hundred thousand finished ones; and `order`, the tasks in the order of their submission.
+than this program, or out of disk says so with the line that mends it; an older one is copied, the copy is read
+whole, and then it is brought up to this version in one transaction.
 """
 
 from __future__ import annotations
 
 import shutil
-import struct
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import lmdb
 import msgspec
@@ -22,32 +20,24 @@ from openclaw.config import MAP_BYTES_MIN
 from openclaw.effects import Store as Write
 from openclaw.errors import BadState
 from openclaw.ids import NODE_ID_CHARS, TaskId, short
-from openclaw.records import (
-    Attempt,
-    Counts,
-    EpochRow,
-    Number,
-    Progress,
-    Record,
-    Restored,
-    State,
-    Submission,
-    Table,
-)
-from openclaw.store_env import Environment
+from openclaw.records import Attempt, Counts, EpochRow, Number, Progress, Restored, State, Submission, Table
+from openclaw.store_check import damaged
+from openclaw.store_env import DATA, Environment
+from openclaw.store_rows import AS_INPUT, INDEXES, OPEN, ORDER, Row, Rows, decode, over
+from openclaw.store_verify import Problem, problems
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no index of the files that tasks name
 ROSTER, MESH = "roster", "mesh"
-OPEN, ORDER = "open", "order"
-TABLES = (*(table.value for table in Table), ROSTER, MESH, OPEN, ORDER)
-R = TypeVar("R", bound=Record)
+TABLES = (*(table.value for table in Table), ROSTER, MESH, *INDEXES)
 
 
-class Row(NamedTuple):
-    """What is to stand in a row, as it is and encoded; None deletes it."""
+class Ended(NamedTuple):
+    """A task that is over, and what its records, logs and outputs weigh on this disk."""
 
-    value: Record | None
-    data: bytes | None
+    task: TaskId
+    state: State
+    finished: float  # wall clock
+    bytes: int
 
 
 class Store:
@@ -56,11 +46,16 @@ class Store:
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._tables = env.tables(TABLES)
+        self._rows = Rows(self._tables)
+        self.migrated_from: Path | None = None  # the copy of what was there before
 
     @classmethod
-    def open(cls, path: Path, map_bytes: int = MAP_BYTES_MIN) -> Store:
-        """Open or create the store in the folder `path`. Raises BadState when it must not be used."""
-        env = Environment.open(path, map_bytes, len(TABLES) + 8)
+    def open(cls, path: Path, map_bytes: int = MAP_BYTES_MIN, *, power_lost: bool = False) -> Store:
+        """Open or create the store in the folder `path`. Raises BadState when it must not be used.
+
+        After a machine has died with it open (`power_lost`) all of it is read first, by another process.
+        """
+        env = Environment.open(path, map_bytes, power_lost=power_lost)
         try:
             store = cls(env)
             store._settle_schema()
@@ -82,7 +77,7 @@ class Store:
             (table, key.encode()): Row(value, None if value is None else encode(value))
             for (table, key), value in last.items()
         }
-        self._env.write(lambda txn: self._put_all(txn, rows))
+        self._env.write(lambda txn: self._rows.put(txn, rows))
 
     def restored(self) -> Restored:
         """What a starting node must know: its counters, and the tasks that are not over.
@@ -90,12 +85,12 @@ class Store:
         `counts` has the final ones alone; the others are all there to be counted.
         """
         with self._env.reading() as txn:
-            ids = [key for key, _ in self._cursor(txn, OPEN)]
-            submissions = [self._get(txn, Table.TASKS, key, Submission) for key in ids]
-            progress = [self._get(txn, Table.PROGRESS, key, Progress) for key in ids]
-            attempts = tuple(_decode(value, Attempt) for _, value in self._cursor(txn, Table.ATTEMPTS))
-            epoch = self._get(txn, Table.META, b"epoch", EpochRow)
-            counts = Counts(**self._final_counts(txn))
+            ids = [key for key, _ in self._rows.items(txn, OPEN)]
+            submissions = [self._rows.get(txn, Table.TASKS, key, Submission) for key in ids]
+            progress = [self._rows.get(txn, Table.PROGRESS, key, Progress) for key in ids]
+            attempts = tuple(decode(value, Attempt) for _, value in self._rows.items(txn, Table.ATTEMPTS))
+            epoch = self._rows.get(txn, Table.META, b"epoch", EpochRow)
+            counts = Counts(**self._rows.final_counts(txn))
             numbers = {name: self._number(txn, name) for name in (b"incarnation", b"meta_version")}
         pairs = [
             (submission, there or Progress(submission.task, State.QUEUED))
@@ -162,7 +157,7 @@ class Store:
 
     def rows(self, table: str) -> dict[str, bytes]:
         with self._env.reading() as txn:
-            return {key.decode(): value for key, value in self._cursor(txn, table)}
+            return {key.decode(): value for key, value in self._rows.items(txn, table)}
 
     def count(self, table: str) -> int:
         """How many rows a table has."""
@@ -179,114 +174,106 @@ class Store:
 
         self._env.write(put)
 
-    # --- inside a transaction --------------------------------------------------------------------
+    # --- upkeep ----------------------------------------------------------------------------------
 
-    def _put_all(self, txn: lmdb.Transaction, rows: Mapping[tuple[Table, bytes], Row]) -> None:
-        """Every operation gives up the interpreter's lock and may wait for it again, so there are few a row."""
-        finals: Counter[State] = Counter()
-        for (table, key), row in rows.items():
-            before = self._exchange(txn, table, key, row.data)
-            if table is Table.PROGRESS:
-                self._index_progress(txn, key, before, row.value, finals)
-            elif table is Table.TASKS and (before is None) != (row.value is None):
-                self._index_task(txn, key, before, row.value, (Table.PROGRESS, key) in rows)
-        if any(finals.values()):
-            counts = Counter(self._final_counts(txn))
-            counts.update({state.value: change for state, change in finals.items()})
-            txn.put(b"final_counts", msgspec.msgpack.encode(dict(counts)), db=self._tables[Table.META])
+    def ended(self, place: bytes, looked_max: int) -> tuple[list[Ended], bytes]:
+        """The tasks that are over among the next `looked_max` after `place`, by the time of their submission.
 
-    def _exchange(self, txn: lmdb.Transaction, table: Table, key: bytes, data: bytes | None) -> bytes | None:
-        """Put or delete a row, and give back what was there where an index hangs on it."""
-        database = self._tables[table]
-        if table not in (Table.TASKS, Table.PROGRESS):
-            _ = txn.delete(key, db=database) if data is None else txn.put(key, data, db=database)
+        With the place that was reached: b"" when there are no more; it is also where to begin.
+        """
+        found: list[Ended] = []
+        with self._env.reading() as txn:
+            cursor = txn.cursor(self._tables[ORDER])
+            there = cursor.set_range(place)
+            for _ in range(looked_max):
+                if not there:
+                    return found, b""
+                ended = self._ended(txn, bytes(cursor.value()))
+                if ended is not None:
+                    found.append(ended)
+                there = cursor.next()
+            return found, bytes(cursor.key()) if there else b""
+
+    def needs_file(self, sha256: str) -> bool:
+        """Whether a task that is not over needs it, or one that is kept left it."""
+        with self._env.reading() as txn:
+            return any(
+                kind != AS_INPUT or txn.get(task.encode(), db=self._tables[OPEN]) is not None
+                for task, kind in self._rows.names(txn, sha256)
+            )
+
+    def task_bytes(self) -> int:
+        """What the records of tasks take on the disk."""
+        with self._env.reading() as txn:
+            stats = [txn.stat(self._tables[table]) for table in (Table.TASKS, Table.PROGRESS)]
+        pages = sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        return int(pages * stats[0]["psize"])
+
+    def copy_to(self, folder: Path) -> int:
+        """A compact copy as of now, while others read and write; its bytes. Raises BadState, or DiskFull."""
+        return self._env.copy_to(folder)
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with the rows, read one by one; empty when all is well."""
+        with self._env.reading() as txn:
+            return list(problems(txn, self._tables))
+
+    def rebuild(self) -> None:
+        """The indexes anew, from the rows."""
+        self._env.write(self._rows.rebuild)
+
+    def _ended(self, txn: lmdb.Transaction, key: bytes) -> Ended | None:
+        submission, progress = (txn.get(key, db=self._tables[name]) for name in (Table.TASKS, Table.PROGRESS))
+        if submission is None or progress is None:
             return None
-        before = txn.pop(key, db=database) if data is None else txn.replace(key, data, db=database)
-        return None if before is None else bytes(before)
+        there = decode(bytes(progress), Progress)
+        if not over(there):
+            return None
+        size = len(submission) + len(progress) + (there.exit.kept_bytes if there.exit is not None else 0)
+        return Ended(there.task, there.state, there.finished, size)
 
-    def _index_progress(
-        self,
-        txn: lmdb.Transaction,
-        key: bytes,
-        before: bytes | None,
-        after: Record | None,
-        finals: Counter[State],
-    ) -> None:
-        """Keep `open` true, and note in `finals` what this row changes in the counts of final tasks."""
-        old = None if before is None else _decode(before, Progress)
-        new = after if isinstance(after, Progress) else None
-        for progress, change in ((old, -1), (new, 1)):
-            if progress is not None and progress.state.final:
-                finals[progress.state] += change
-        if new is not None and not _over(new):
-            if old is None or _over(old):
-                txn.put(key, b"", db=self._tables[OPEN])
-        elif old is None or not _over(old):
-            txn.delete(key, db=self._tables[OPEN])
-
-    def _index_task(
-        self,
-        txn: lmdb.Transaction,
-        key: bytes,
-        before: bytes | None,
-        after: Record | None,
-        progress_follows: bool,
-    ) -> None:
-        """Keep `order` true; a submission never changes, so only its coming and going matters."""
-        if before is not None:
-            txn.delete(_order_key(_decode(before, Submission)), db=self._tables[ORDER])
-            txn.delete(key, db=self._tables[OPEN])
-        elif isinstance(after, Submission):
-            txn.put(_order_key(after), key, db=self._tables[ORDER])
-            if not progress_follows and txn.get(key, db=self._tables[Table.PROGRESS]) is None:
-                txn.put(key, b"", db=self._tables[OPEN])
+    # --- inside a transaction --------------------------------------------------------------------
 
     def _settle_schema(self) -> None:
         with self._env.reading() as txn:
             found = self._number(txn, b"schema")
+            empty = not txn.stat(self._tables[Table.META])["entries"]
         if found > SCHEMA:
             raise BadState(
                 f"the store in {self._env.path} was written by a newer version (schema {found}, this one reads up "
                 f"to {SCHEMA}). Upgrade this installation: pip install --upgrade openclaw-mesh"
             )
-        if found < SCHEMA:
-            self.commit([Write(Table.META, "schema", Number(SCHEMA))])
+        if found == SCHEMA:
+            return
+        if not empty:
+            self._keep_copy(found)
+        self._env.write(lambda txn: self._migrate(txn, found))
+
+    def _keep_copy(self, found: int) -> None:
+        """What was there stays beside the store: whoever goes back to the older version finds it whole."""
+        folder = self._env.path.with_name(f"{self._env.path.name}.schema-{found}")
+        (folder / DATA).unlink(missing_ok=True)  # of a migration that was cut off
+        self.copy_to(folder)
+        with closing(Environment.open_to_read(folder)) as copy:
+            tables = copy.existing(TABLES)
+            with copy.reading() as txn:
+                for problem in problems(txn, tables, indexes=False):
+                    raise damaged(self._env.path, str(problem))
+        self.migrated_from = folder
+
+    def _migrate(self, txn: lmdb.Transaction, found: int) -> None:
+        """All steps from schema `found` on, in one transaction."""
+        if found == 1:
+            self._rows.rebuild(txn)
+        txn.put(b"schema", msgspec.msgpack.encode(Number(SCHEMA)), db=self._tables[Table.META])
 
     def _task(self, txn: lmdb.Transaction, key: bytes) -> tuple[Submission, Progress] | None:
-        submission = self._get(txn, Table.TASKS, key, Submission)
+        submission = self._rows.get(txn, Table.TASKS, key, Submission)
         if submission is None:
             return None
-        progress = self._get(txn, Table.PROGRESS, key, Progress)
+        progress = self._rows.get(txn, Table.PROGRESS, key, Progress)
         return submission, progress or Progress(submission.task, State.QUEUED)
 
-    def _get(self, txn: lmdb.Transaction, table: str, key: bytes, row_type: type[R]) -> R | None:
-        value = txn.get(key, db=self._tables[table])
-        return None if value is None else _decode(bytes(value), row_type)
-
     def _number(self, txn: lmdb.Transaction, key: bytes) -> int:
-        row = self._get(txn, Table.META, key, Number)
+        row = self._rows.get(txn, Table.META, key, Number)
         return 0 if row is None else row.value
-
-    def _final_counts(self, txn: lmdb.Transaction) -> dict[str, int]:
-        value = txn.get(b"final_counts", db=self._tables[Table.META])
-        return {} if value is None else msgspec.msgpack.decode(value, type=dict[str, int])
-
-    def _cursor(self, txn: lmdb.Transaction, table: str) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in txn.cursor(self._tables[table]):
-            yield bytes(key), bytes(value)
-
-
-def _decode(value: bytes, row_type: type[R]) -> R:
-    try:
-        return msgspec.msgpack.decode(value, type=row_type)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise lmdb.CorruptedError(f"a {row_type.__name__} that cannot be read: {error}") from error
-
-
-def _over(progress: Progress) -> bool:
-    """Whether a restart has nothing left to do for the task."""
-    return progress.state.final and progress.fetched
-
-
-def _order_key(submission: Submission) -> bytes:
-    return struct.pack(">Q", max(0, int(submission.submitted * 1e6))) + submission.task.encode()

@@ -6,6 +6,9 @@ One thread writes at a time and any number read; when the map is full it is grow
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +30,8 @@ DAMAGE = (
     lmdb.PanicError,
     lmdb.VersionMismatchError,
 )
+DATA = "data.mdb"
+TABLES_MAX = 32
 T = TypeVar("T")
 
 
@@ -49,15 +54,17 @@ class Environment:
         self._growing = False
 
     @classmethod
-    def open(cls, path: Path, map_bytes: int, tables_max: int) -> Environment:
+    def open(cls, path: Path, map_bytes: int, *, power_lost: bool = False) -> Environment:
         """Open or create the environment in the folder `path`. Raises BadState when it must not be used."""
-        size = refuse_damage(path / "data.mdb")
+        size = refuse_damage(path / DATA)
+        if power_lost and size:
+            _read_all_elsewhere(path)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             env = lmdb.open(
                 str(path),
                 map_size=max(map_bytes, _power_of_two(size)),
-                max_dbs=tables_max,
+                max_dbs=TABLES_MAX,
                 mode=0o700,
                 metasync=True,
                 sync=True,
@@ -67,6 +74,44 @@ class Environment:
             raise _refusal(path, error) from error
         env.reader_check()
         return cls(path, env)
+
+    @classmethod
+    def open_to_read(cls, path: Path) -> Environment:
+        """An environment that nobody else has open; nothing in its folder changes. Raises BadState."""
+        if not refuse_damage(path / DATA):
+            raise BadState(f"there is no store in {path}; name the folder that a node or a backup lives in")
+        try:
+            return cls(path, lmdb.open(str(path), max_dbs=TABLES_MAX, readonly=True, lock=False))
+        except (OSError, lmdb.Error) as error:
+            raise _refusal(path, error) from error
+
+    def existing(self, names: Sequence[str]) -> dict[str, lmdb._Database]:
+        """Those of the tables that are there: an older store lacks some. For transactions that begin later."""
+        found = {}
+        for name in names:
+            try:
+                found[name] = self._env.open_db(name.encode(), create=False)
+            except lmdb.NotFoundError:
+                continue
+        return found
+
+    def copy_to(self, folder: Path) -> int:
+        """A compact copy of what is committed, synced, in a new file of `folder`; its bytes.
+
+        Others go on reading and writing. Only growing waits for the copy, so there is room before it begins.
+        """
+        with self._writing:
+            info = self._env.info()
+            if 2 * self._env.stat()["psize"] * info["last_pgno"] > info["map_size"]:
+                self._grow()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self.reading(), open(folder / DATA, "xb", opener=_private) as file:
+                self._env.copyfd(file.fileno(), compact=True)
+                os.fsync(file.fileno())
+                return os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise _refusal(folder, error) from error
 
     def tables(self, names: Sequence[str]) -> dict[str, lmdb._Database]:
         return self.write(lambda txn: {name: self._env.open_db(name.encode(), txn) for name in names})
@@ -119,6 +164,19 @@ class Environment:
                 self._readers -= 1
                 if self._growing:
                     self._gate.notify_all()
+
+
+def _read_all_elsewhere(path: Path) -> None:
+    """In a process of its own: what LMDB cannot bear may end it."""
+    command = [sys.executable, "-P", "-m", "openclaw.store_verify", str(path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"reading it ended a process ({done.returncode})"]
+        raise damaged(path, words[-1])
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _refusal(path: Path, error: OSError | lmdb.Error) -> MeshError:

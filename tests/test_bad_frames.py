@@ -21,7 +21,7 @@ from openclaw.executor.frames import Feed, Oversized
 from openclaw.executor.link import DECODER
 from openclaw.records import Attempt, EpochRow, Number, Progress, Record, Submission
 from openclaw.runtime.submit import TaskRequest, parse_requests
-from openclaw.store import _decode
+from openclaw.store_rows import decode
 
 ROWS: tuple[type[Record], ...] = (Submission, Progress, Attempt, Number, EpochRow)
 LIMIT = 1000
@@ -66,7 +66,7 @@ def test_any_body_of_an_executor_is_a_frame_or_refused(body: bytes) -> None:
 @given(st.sampled_from(ROWS), st.binary(max_size=300) | VALUES.map(msgpack.packb))
 def test_any_row_is_a_record_or_damage(kind: type[Record], data: bytes) -> None:
     try:
-        assert isinstance(_decode(data, kind), kind)
+        assert isinstance(decode(data, kind), kind)
     except lmdb.CorruptedError:
         pass
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +15,11 @@ from openclaw.cli.settings import resolve
 from openclaw.config import INVITE_HOURS, LOG_TAIL_LINES
 from openclaw.errors import MeshError, Unavailable
 
+if TYPE_CHECKING:
+    from openclaw.client import Client
+
 LOG_POLL_S = 0.3
+PROBLEMS_SHOWN_MAX = 100
 STOP_MARGIN_S = 30.0
 LOG_TAIL_BYTES_MAX = 1 << 20
 CAPABILITIES = ("observe", "skill", "shell", "admin")
@@ -175,6 +180,70 @@ def leave_mesh(as_json: bool) -> None:
         client.call("node_leave")
         client.wait_closed(STOP_MARGIN_S)
     _done("left the mesh", as_json)
+
+
+@node.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@json_option
+@state_dir_option
+def backup(folder: Path, as_json: bool) -> None:
+    """Copy the node, running or stopped, into the new folder DIR: keys, tasks, logs and files.
+
+    To go back to it, stop the node and put DIR where its state folder was. DIR holds the node's secret key.
+    """
+    from openclaw import upkeep
+
+    target = folder.absolute()
+    try:
+        with connect() as client:
+            made = upkeep.backup(state_dir(), target, lambda store: _copy_store(client, store))
+    except Unavailable as error:
+        if error.kind != "no_node":
+            raise
+        made = upkeep.backup(state_dir(), target, None)
+    if as_json:
+        emit({"backup": str(target), **asdict(made)})
+    else:
+        print(f"{target}: a store of {made.store_bytes} bytes, and {made.files} files of {made.file_bytes}")
+
+
+def _copy_store(client: Client, folder: Path) -> int:
+    return int(client.call("node_backup", answer_s=None, folder=str(folder))["bytes"])
+
+
+@node.command()
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@json_option
+@state_dir_option
+def verify(folder: Path | None, as_json: bool) -> None:
+    """Read every row of a stopped node's store, or of the backup in DIR. 1 if anything is wrong."""
+    from openclaw import upkeep
+
+    folder = (folder or state_dir()).absolute()
+    verdict = upkeep.verify(folder)
+    if as_json:
+        emit({"folder": str(folder), "ok": not verdict.problems, **asdict(verdict)})
+    elif not verdict.problems:
+        print(f"{folder}: all is well, {verdict.tasks} tasks")
+    else:
+        for problem in verdict.problems[:PROBLEMS_SHOWN_MAX]:
+            print(problem)
+        print(f"{len(verdict.problems)} problems. {verdict.mend}")
+    leave(1 if verdict.problems else 0)
+
+
+@node.command()
+@json_option
+@state_dir_option
+def compact(as_json: bool) -> None:
+    """Give the free pages of a stopped node's store back to the disk."""
+    from openclaw import upkeep
+
+    before, after = upkeep.compact(state_dir())
+    if as_json:
+        emit({"bytes_before": before, "bytes_after": after})
+    else:
+        print(f"{before} bytes before, {after} after")
 
 
 @node.command()

@@ -108,7 +108,12 @@ class App:
         options = self._options
         identity = self._stack.enter_context(Identity.open(options.state_dir, options.name))
         self._start_log()
-        store = self._stack.enter_context(contextlib.closing(Store.open(options.state_dir / "store")))
+        opened = Store.open(options.state_dir / "store", power_lost=identity.power_lost)
+        store = self._stack.enter_context(contextlib.closing(opened))
+        if store.migrated_from is not None:
+            log.info(
+                "the store was brought up to this version; what was there before: %s", store.migrated_from
+            )
         self._sockets: zmq.Context[SyncSocket] = zmq.Context()
         raise_limits(self._sockets)
         self._stack.callback(self._sockets.destroy, linger=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from openclaw.errors import MeshError
 from openclaw.ids import TaskId
@@ -68,6 +69,7 @@ class Operations:
             "node_resume": self._resume,
             "node_stop": self._node_stop,
             "node_leave": self._leave,
+            "node_backup": self._backup,
         }
 
     # --- the mesh --------------------------------------------------------------------------------
@@ -228,3 +230,7 @@ class Operations:
     async def _leave(self, _request: Frame, _emit: Emit) -> Frame:
         self._stop(False, None, True)
         return {}
+
+    async def _backup(self, request: Frame, _emit: Emit) -> Frame:
+        folder = Path(str(request["folder"]))
+        return {"bytes": await asyncio.to_thread(self._context.store.copy_to, folder)}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,21 +27,25 @@ class Identity:
 
     folder: Path
     keys: NodeKeys
+    power_lost: bool  # the machine died while a node had the folder open
     _lock: int
 
     @classmethod
     def open(cls, folder: Path, name: str) -> Identity:
         """Open the folder for the node called `name`, or make it."""
         _prepare(folder)
-        lock = _lock(folder, name)
+        lock, boot = _lock(folder, name)
         try:
             _check_machine(folder)
-            return cls(folder, NodeKeys.from_seed(_seed(folder)), lock)
+            power_lost = boot not in ("", platform.boot_id())
+            return cls(folder, NodeKeys.from_seed(_seed(folder)), power_lost, lock)
         except BaseException:
             os.close(lock)
             raise
 
     def close(self) -> None:
+        """After a clean end; what ended otherwise leaves its word in the lock."""
+        os.ftruncate(self._lock, 0)
         os.close(self._lock)
 
     def __enter__(self) -> Identity:
@@ -48,7 +54,10 @@ class Identity:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            os.close(self._lock)
 
 
 def _prepare(folder: Path) -> None:
@@ -74,8 +83,25 @@ def _prepare(folder: Path) -> None:
         raise _unwritable(folder, PermissionError("no write permission"))
 
 
-def _lock(folder: Path, name: str) -> int:
-    """Held as long as the node lives, by the kernel: a killed node leaves no lock behind."""
+@contextmanager
+def held(folder: Path, purpose: str) -> Iterator[None]:
+    """No node has the folder open meanwhile. Raises BadState when one runs there, or it is no state folder."""
+    if not (folder / "seed").is_file():
+        raise BadState(f"{folder} is not the state folder of a node; name one: --state-dir DIR")
+    lock, boot = _lock(folder, purpose)
+    try:
+        yield
+    finally:
+        if not boot:
+            os.ftruncate(lock, 0)
+        os.close(lock)
+
+
+def _lock(folder: Path, name: str) -> tuple[int, str]:
+    """Held as long as the node lives, by the kernel: a killed node leaves no lock behind.
+
+    With the boot of the machine in which somebody had it and did not give it back, or "".
+    """
     path = folder / "node.lock"
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -84,16 +110,25 @@ def _lock(folder: Path, name: str) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid, _, other = os.pread(lock, LOCK_BYTES_MAX, 0).decode(errors="replace").strip().partition(" ")
+        pid, other, _ = _holder(lock)
         os.close(lock)
         raise BadState(
             f"the node {other!r} already runs in {folder} (pid {pid}). Stop it with: openclaw node stop; "
             "for a second node on this machine: openclaw --state-dir DIR node start --port 0",
             kind="already_runs",
         ) from None
+    boot = _holder(lock)[2]
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()} {name}\n".encode()[:LOCK_BYTES_MAX], 0)
-    return lock
+    os.pwrite(lock, f"{os.getpid()} {name}\n{boot or platform.boot_id()}\n".encode()[:LOCK_BYTES_MAX], 0)
+    return lock, boot
+
+
+def _holder(lock: int) -> tuple[str, str, str]:
+    """Who has the lock, or had it and did not get to give it back: pid, name and boot."""
+    text = os.pread(lock, LOCK_BYTES_MAX, 0).decode(errors="replace")
+    who, _, boot = text.partition("\n")
+    pid, _, name = who.partition(" ")
+    return pid, name, boot.strip()
 
 
 def _check_machine(folder: Path) -> None:
