@@ -105,6 +105,18 @@ SKILLS_MAX = 256
 SKILL_FILE_BYTES_MAX = 256 << 10
 SKILL_TREE_FILES_MAX = 2000
 SKILL_TREE_BYTES_MAX = 64 << 20
+SKILL_DEPTH_MAX = 6  # of folders below a place where skills are kept
+SKILL_FOLDERS_MAX = 5000  # looked into below one place
+SKILL_VALUES_MAX = 10_000  # in one key of a front matter
+SKILL_ENTRIES_MAX = 32
+SKILL_MISSING_MAX = 8  # reasons that are told to others, each cut to SKILL_REASON_CHARS_MAX
+SKILL_REASON_CHARS_MAX = 160
+SKILL_ROWS_BYTES_MAX = 256 << 10  # of all that a node tells others of its skills
+SKILL_PARAMS_BYTES_MAX = 64 << 10
+SKILL_WARNINGS_MAX = 200
+SKILLS_EVERY_S = 5.0
+SKILLS_SHARE_MAX = 0.002  # of a core may go into looking whether folders have changed
+SKILLS_FIRST_S_MAX = 2.0  # that a node which starts waits for its skills
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,8 @@ class SkillRow(Record, frozen=True):
     category: Name = ""
     eligible: bool = True
     missing: tuple[Text, ...] = ()
+    description: Text = ""
+    entries: tuple[Name, ...] = ()
 
 
 class Meta(Record, frozen=True):

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent / "openclaw"
 
 NOUNS = {"ids", "records", "messages", "effects", "notes", "config", "errors"}
 CORE_ROOMS = {"gossip", "election", "exec"}
+PURE_SKILLS = {"describe", "entries", "gating", "json5", "registry", "schema"}
 PURE_STDLIB = {
     "__future__",
     "bisect",
@@ -23,6 +24,7 @@ PURE_STDLIB = {
     "itertools",
     "math",
     "operator",
+    "re",
     "typing",
 }
 PURE = PURE_STDLIB | {"msgspec"}
@@ -35,7 +37,7 @@ def room(path: Path) -> str:
 
 def pure(path: Path) -> bool:
     name = room(path)
-    return name in NOUNS | CORE_ROOMS | {"node"} or path.relative_to(ROOT).as_posix() == "skills/registry.py"
+    return name in NOUNS | CORE_ROOMS | {"node"} or (name == "skills" and path.stem in PURE_SKILLS)
 
 
 def imports(path: Path) -> set[str]:

@@ -22,6 +22,7 @@ COMMANDS = {
     "nodes": ("openclaw.cli.mesh", "nodes", "List the machines of the mesh."),
     "status": ("openclaw.cli.mesh", "status", "Show the mesh in a few lines."),
     "leader": ("openclaw.cli.mesh", "leader", "Show who schedules."),
+    "skill": ("openclaw.cli.skill", "skill", "Show what the machines can do; check a skill's folder."),
     "events": ("openclaw.cli.mesh", "events", "Show what happened: joins, elections, tasks."),
     "config": ("openclaw.cli.mesh", "config", "Show every setting and where its value comes from."),
     "completion": ("openclaw.cli.mesh", "completion", "Print the completion script of a shell."),

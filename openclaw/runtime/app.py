@@ -50,6 +50,7 @@ from openclaw.runtime.perform import Perform
 from openclaw.runtime.presence import Presence
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.queries import Queries
+from openclaw.runtime.skills import Skills
 from openclaw.runtime.sources import Sources
 from openclaw.runtime.staging import Staging
 from openclaw.runtime.submit import Submissions
@@ -159,6 +160,8 @@ class App:
         await self._start_ports(options.port)
         context.queries = Queries(self._send)
         self._stack.push_async_callback(context.queries.close)
+        context.skills = Skills(context)
+        await context.skills.first()
         context.link = ExecutorLink(
             options.state_dir, self._executor_said, context.name_of(context.me), ORPHAN_S
         )
@@ -216,7 +219,8 @@ class App:
         operations = Operations(
             context, self.submissions, self.tasks, self.pulls, self.peers, self.stop, self.presence.drain
         )
-        control = Control(socket_path(context.state_dir, "control.sock"), operations.table())
+        table = {**operations.table(), **context.skills.table()}
+        control = Control(socket_path(context.state_dir, "control.sock"), table)
         await control.start()
         self._stack.push_async_callback(control.close)
 
@@ -225,6 +229,8 @@ class App:
         context, options = self.context, self._options
         measuring = asyncio.create_task(measure(context))
         self._stack.callback(measuring.cancel)
+        watching = asyncio.create_task(context.skills.watch())
+        self._stack.callback(watching.cancel)
         discovery = self._discovery = Discovery(
             context.mesh.tag,
             context.me,

@@ -22,6 +22,7 @@ from openclaw.trust.mesh import Mesh
 if TYPE_CHECKING:
     from openclaw.executor.link import ExecutorLink
     from openclaw.runtime.queries import Queries
+    from openclaw.runtime.skills import Skills
     from openclaw.transport.bulk import Bulk
     from openclaw.transport.mesh import MeshTransport
 
@@ -47,6 +48,7 @@ class Context:
     bulk: Bulk = field(init=False)
     link: ExecutorLink = field(init=False)
     queries: Queries = field(init=False)
+    skills: Skills = field(init=False)
     feed: Feed = field(default_factory=Feed)
     moves: Moves = field(default_factory=Moves)
     warnings: list[str] = field(default_factory=list)

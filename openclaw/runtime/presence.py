@@ -10,10 +10,9 @@ import openclaw
 from openclaw import platform
 from openclaw.discovery.interfaces import usable
 from openclaw.effects import DrainAsked, MetaChanged
-from openclaw.records import Meta, Policy, Tier
+from openclaw.records import Meta, Policy, SkillRow, Tier
 from openclaw.runtime.context import Context
 from openclaw.runtime.views import facts
-from openclaw.skills.scan import scan
 
 
 class Presence:
@@ -34,10 +33,15 @@ class Presence:
             policy=Policy(options.policy),
             tier=_tier() if options.lead else Tier.NO_LEAD,
             labels=tuple(sorted(options.labels)),
-            skills=scan(options.skills_dirs, context.state_dir),
+            skills=context.skills.rows,
             bulk_port=context.bulk.port,
             intro_port=intro_port,
         )
+        context.skills.published = self.offer
+
+    def offer(self, skills: tuple[SkillRow, ...]) -> None:
+        """What this node can do is different now."""
+        self._publish(skills=skills)
 
     def moved(self, tailscale: str) -> None:
         """This machine's addresses changed. Connections made from one that is gone are made anew."""

@@ -1,7 +1,7 @@
-"""What a `SKILL.md` says of its skill, and which skill a name means on this node. Pure: text in, rows out.
+"""Which skill a name means, on this node and in the mesh, and what is told to others of it. Pure.
 
-Of the Agent Skills front matter only top-level `key: value` lines are read here: enough to name a skill. It is
-read leniently, so a folder that other programs accept is accepted here too.
+Two nodes may have different skills under one name: they are told apart by the hash of their folder, and a task is
+bound to the one whose parameters were checked.
 """
 
 from __future__ import annotations
@@ -9,59 +9,91 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from openclaw.config import SKILLS_MAX
-from openclaw.records import SkillRow
+import msgspec
 
-FENCE = "---"
-NAME_CHARS_MAX = 64
-VERSION_CHARS_MAX = 64
+from openclaw.config import (
+    SKILL_MISSING_MAX,
+    SKILL_REASON_CHARS_MAX,
+    SKILL_ROWS_BYTES_MAX,
+    SKILLS_MAX,
+)
+from openclaw.ids import NodeId
+from openclaw.records import SkillRow
+from openclaw.skills.describe import Described
+
+DESCRIPTION_CHARS_MAX = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """The head of a `SKILL.md`; empty where it says nothing."""
+class Skill:
+    """One on this node. `tree` is the hash of its folder, "" when that is over the limits."""
 
-    name: str = ""
-    description: str = ""
-    version: str = ""
+    described: Described
+    folder: str
+    tree: str
+    missing: tuple[str, ...] = ()
 
-
-def read_head(text: str) -> Described | None:
-    """The front matter of a `SKILL.md`, or None when it has none."""
-    lines = text.removeprefix("\ufeff").splitlines()
-    if not lines or lines[0].rstrip() != FENCE:
-        return None
-    values: dict[str, str] = {}
-    for line in lines[1:]:
-        if line.rstrip() == FENCE:
-            return Described(values.get("name", ""), values.get("description", ""), values.get("version", ""))
-        key, colon, value = line.partition(":")
-        # Indented lines belong to a nested value, and only a colon before a blank ends a key.
-        if colon and key == key.strip() and not key.startswith(("#", "-")) and value[:1].strip() == "":
-            values.setdefault(key, _scalar(value))
-    return None
+    @property
+    def name(self) -> str:
+        return self.described.name
 
 
-def _scalar(text: str) -> str:
-    text = text.strip()
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        return text[1:-1]
-    return text.partition(" #")[0].rstrip()
+def row(skill: Skill) -> SkillRow:
+    """The skill as it is advertised: never its contents, never a variable's value."""
+    described = skill.described
+    missing = [_cut(reason, SKILL_REASON_CHARS_MAX) for reason in skill.missing[:SKILL_MISSING_MAX]]
+    return SkillRow(
+        described.name,
+        described.version,
+        skill.tree,
+        described.category,
+        eligible=not skill.missing,
+        missing=tuple(missing),
+        description=_cut(" ".join(described.description.split()), DESCRIPTION_CHARS_MAX),
+        entries=tuple(entry.name for entry in described.entries),
+    )
 
 
-def row(head: Described, folder: str, tree: str, missing: tuple[str, ...] = ()) -> SkillRow | None:
-    """The skill as it is advertised; None without a name that can be written after `--skill`."""
-    name = head.name or folder
-    if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable() or any(c in name for c in " :/\\"):
-        return None
-    version = head.version if head.version.isprintable() else ""
-    return SkillRow(name, version[:VERSION_CHARS_MAX], tree, eligible=not missing, missing=missing)
+def _cut(text: str, chars_max: int) -> str:
+    return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
 
 
-def merge(rows: Iterable[SkillRow]) -> tuple[SkillRow, ...]:
-    """One row per name, the first of a name wins; sorted, so that an equal set is an equal blob."""
-    by_name: dict[str, SkillRow] = {}
-    for found in rows:
-        if len(by_name) < SKILLS_MAX:
-            by_name.setdefault(found.name, found)
-    return tuple(by_name[name] for name in sorted(by_name))
+def merge(found: Iterable[Skill]) -> tuple[tuple[Skill, ...], list[str]]:
+    """One skill a name, the first of a name wins, sorted by name; and what was passed over for that."""
+    by_name: dict[str, Skill] = {}
+    passed: list[str] = []
+    for skill in found:
+        first = by_name.get(skill.name)
+        if first is not None:
+            if first.tree != skill.tree:
+                passed.append(f"{skill.folder}: another skill {skill.name!r} is used, of {first.folder}")
+        elif len(by_name) < SKILLS_MAX:
+            by_name[skill.name] = skill
+        else:
+            passed.append(f"{skill.folder}: passed over, a node offers at most {SKILLS_MAX} skills")
+    return tuple(by_name[name] for name in sorted(by_name)), passed
+
+
+def fit(rows: Iterable[SkillRow], bytes_max: int = SKILL_ROWS_BYTES_MAX) -> tuple[SkillRow, ...]:
+    """As many as fit into what a node may tell of itself; those that it can run before the others."""
+    kept: list[SkillRow] = []
+    for each in sorted(rows, key=lambda each: (not each.eligible, each.name)):
+        bytes_max -= len(msgspec.msgpack.encode(each))
+        if bytes_max < 0:
+            break
+        kept.append(each)
+    return tuple(sorted(kept, key=lambda each: each.name))
+
+
+def choose(holders: Iterable[tuple[NodeId, SkillRow]], me: NodeId) -> SkillRow | None:
+    """The one that a call means: ours if we can run it, else the one that most nodes can run."""
+    able = [(node, each) for node, each in holders if each.eligible]
+    for node, each in able:
+        if node == me:
+            return each
+    trees = [each.tree for _, each in able]
+    return max(
+        (each for _, each in able),
+        key=lambda each: (trees.count(each.tree), each.version, each.tree),
+        default=None,
+    )
