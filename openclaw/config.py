@@ -79,6 +79,10 @@ MAP_HELD_BYTES_MAX = 64 << 20  # results that are done before their turn
 MAP_LINE_BYTES_MAX = 64 << 10
 LOG_TAIL_LINES = 200
 
+# What a machine has.
+GPU_TOOL_S_MAX = 10.0  # nvidia-smi and the like wake the device first
+GPUS_MAX = 1024
+
 # Discovery: hints, so it may take its time and must stay cheap.
 TXT_BYTES_MAX = 200
 MDNS_INSTANCES_MAX = 1000

@@ -206,6 +206,7 @@ class Run:
     payload: bytes
     epoch: Epoch
     life: int = 0
+    gpus: tuple[int, ...] = ()  # which ones it has to itself
 
 
 @dataclass(frozen=True, slots=True)

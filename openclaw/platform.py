@@ -258,6 +258,45 @@ def power_source() -> Literal["mains", "battery"]:
     return "battery" if battery is not None and battery.power_plugged is False else "mains"
 
 
+def memory_bytes() -> int:
+    """What this machine has, or what our control group may use of it."""
+    import psutil
+
+    limit = _text("/sys/fs/cgroup/memory.max").strip()
+    total: int = psutil.virtual_memory().total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def count_gpus(timeout_s: float) -> int:
+    """How many GPUs the tools of their makers see; 0 where no tool is, or where it does not answer in time."""
+    import json
+    import shutil
+
+    if tool := shutil.which("nvidia-smi"):
+        indices = _asked(timeout_s, tool, "--query-gpu=index", "--format=csv,noheader")
+        return sum(line.strip().isdigit() for line in indices.splitlines())
+    if tool := shutil.which("rocm-smi"):
+        try:
+            cards = json.loads(_asked(timeout_s, tool, "--showid", "--json"))
+        except ValueError:
+            return 0
+        return sum(str(name).startswith("card") for name in cards) if isinstance(cards, dict) else 0
+    return 0
+
+
+def _asked(timeout_s: float, *argv: str) -> str:
+    """What a tool prints, "" if it fails or takes too long."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=timeout_s
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode(errors="replace")
+
+
 # --- reading -------------------------------------------------------------------------------------
 
 

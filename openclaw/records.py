@@ -62,13 +62,36 @@ class State(StrEnum):
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.LOST})
 
 
+class Size(Record, frozen=True):
+    """What one task or several take of a worker, or what a worker has."""
+
+    slots: Count = 1
+    memory_bytes: Count = 0
+    gpus: Count = 0
+
+
+ONE_SLOT = Size()
+
+
 class Needs(Record, frozen=True):
-    """What a task asks of the node that runs it. Equal needs are one class to the scheduler."""
+    """What a task asks of the node that runs it. Equal needs are one class to the scheduler.
+
+    Of `cpus`, `memory_bytes` and `gpus` 0 was not asked for; a task counts one slot a CPU, and one in any case.
+    """
 
     kind: Kind = Kind.COMMAND
     node: NodeId = NodeId("")
     labels: tuple[tuple[Name, Name], ...] = ()
     skills: tuple[Name, ...] = ()
+    cpus: Count = 0
+    memory_bytes: Count = 0
+    gpus: Count = 0
+
+    @property
+    def size(self) -> Size:
+        if self.cpus <= 1 and not self.memory_bytes and not self.gpus:
+            return ONE_SLOT
+        return Size(max(1, self.cpus), self.memory_bytes, self.gpus)
 
 
 class InputFile(Record, frozen=True):
@@ -198,6 +221,8 @@ class Attempt(Record, frozen=True):
     token: Token
     owner: NodeId
     exit: Exit | None = None
+    size: Size = ONE_SLOT
+    gpus: tuple[Count, ...] = ()  # which of the worker's it has to itself
 
 
 # --- nodes ---------------------------------------------------------------------------------------
@@ -251,6 +276,12 @@ class Meta(Record, frozen=True):
     draining: bool = False
     bulk_port: Count = 0
     intro_port: Count = 0
+    memory_bytes: Count = 0
+    gpus: Count = 0
+
+    @property
+    def size(self) -> Size:
+        return Size(self.slots, self.memory_bytes, self.gpus)
 
 
 class Metrics(Record, frozen=True):

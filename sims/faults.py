@@ -14,6 +14,7 @@ import msgspec
 
 from openclaw.effects import CancelAsked, StopAsked
 from openclaw.ids import NodeId
+from openclaw.records import Needs
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -327,6 +328,10 @@ class Work(Timed, frozen=True):
     code: int = 0
     output_bytes: int = 1
     cancel_after_s: float | None = None
+    priority: int = 0
+    cpus: int = 0
+    memory_bytes: int = 0
+    gpus: int = 0
 
     def apply(self, world: World) -> None:
         host = world.host(self.host)
@@ -337,6 +342,8 @@ class Work(Timed, frozen=True):
             retries=self.retries,
             code=self.code,
             output_bytes=self.output_bytes,
+            priority=self.priority,
+            needs=Needs(cpus=self.cpus, memory_bytes=self.memory_bytes, gpus=self.gpus),
         )
         if self.cancel_after_s is not None and tasks:
             cancelled = CancelAsked(tuple(tasks[:1]))

@@ -50,9 +50,9 @@ class Vary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`peace_s`: from there on the world heals what is still broken, and liveness must follow until `seconds`.
 
-    With `warm` the mesh has been there for a while when it begins, and has a leader. `slots` and `tiers` are dealt
-    out to n0, n1, … in turn; `settings` overrides those of the core by name; `at_most` and `at_least` bound what a
-    verdict counts.
+    With `warm` the mesh has been there for a while when it begins, and has a leader. `slots`, `tiers`, `memory_bytes`
+    and `gpus` are dealt out to n0, n1, … in turn; `settings` overrides those of the core by name; `at_most` and
+    `at_least` bound what a verdict counts.
     """
 
     seed: int
@@ -64,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     link: Weather = Weather()
     slots: tuple[int, ...] = (2,)
     tiers: tuple[Tier, ...] = (Tier.MAINS,)
+    memory_bytes: tuple[int, ...] = (0,)
+    gpus: tuple[int, ...] = (0,)
     settings: dict[str, float] = {}
     expect: tuple[Expect, ...] = ()
     at_most: dict[str, float] = {}
@@ -114,6 +116,10 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
     slots = rng.choice(SLOTS)
     busy_s = BUSY * (seconds - peace_s) * sum(slots[number % len(slots)] for number in range(nodes))
     happenings = swarm.happenings(rng, names(nodes), peace_s, busy_s, knobs)
+    machines = swarm.machines(random.Random(f"{seed}:machines"), slots)
+    happenings = swarm.demanding(
+        random.Random(f"{seed}:demanding"), happenings, machines, BUSY * (seconds - peace_s)
+    )
     link = swarm.weather(rng)
     leader_s = peace_s + CALM_S + LEADER_WITHIN_S
     return Plan(
@@ -125,6 +131,8 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
         link=link,
         slots=slots,
         tiers=rng.choice(TIERS),
+        memory_bytes=tuple(machine.memory_bytes for machine in machines),
+        gpus=tuple(machine.gpus for machine in machines),
         settings=swarm.settings(rng),
         expect=(Expect("one leader", leader_s, slack_s=slack_s(link)),) if leader_s < seconds else (),
         happenings=happenings,

@@ -50,11 +50,17 @@ class Executor:
         self._host = host
         self._held = held or {}
         self._ends: dict[Key, tuple[float, Exit]] = {}
+        self._gpus: dict[Key, tuple[int, ...]] = {}
         self._alive = True
 
     @property
-    def running(self) -> int:
-        return len(self._ends)
+    def running(self) -> list[TaskId]:
+        return [task for task, _ in self._ends]
+
+    @property
+    def gpus(self) -> list[int]:
+        """Which GPUs belong to what runs, each as often as it was given away."""
+        return [gpu for key in self._ends for gpu in self._gpus.get(key, ())]
 
     # --- its life --------------------------------------------------------------------------------
 
@@ -105,6 +111,7 @@ class Executor:
             self._again(key)
             return
         self._held[key] = None
+        self._gpus[key] = run.gpus
         self._world.after(STAGE_S, lambda: self._start(key, run.payload))
 
     def kill(self, kill: Kill) -> None:
@@ -122,6 +129,7 @@ class Executor:
     def forget(self, task: TaskId, token: Token) -> None:
         if self.attached and (task, token) not in self._ends:
             self._held.pop((task, token), None)
+            self._gpus.pop((task, token), None)
             self._host.disk.outputs.discard((task, token))
 
     # --- its processes ---------------------------------------------------------------------------

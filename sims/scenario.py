@@ -50,7 +50,12 @@ def build(plan: Plan, properties: Sequence[Property] = (), observers: Sequence[O
     world.trace.observers += observers
     starts = world.rng("starts")
     for number, name in enumerate(names(plan.nodes)):
-        meta = Meta(slots=plan.slots[number % len(plan.slots)], tier=plan.tiers[number % len(plan.tiers)])
+        meta = Meta(
+            slots=plan.slots[number % len(plan.slots)],
+            tier=plan.tiers[number % len(plan.tiers)],
+            memory_bytes=plan.memory_bytes[number % len(plan.memory_bytes)],
+            gpus=plan.gpus[number % len(plan.gpus)],
+        )
         world.add_host(name, meta)
     if plan.warm:
         warm.start(world)

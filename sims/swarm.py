@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from openclaw.records import Size
 from sims.faults import Happening, Work
 from sims.kinds import KINDS, Drawing
 from sims.network import Weather
@@ -79,6 +80,41 @@ def happenings(
         if busy_s <= 0:
             break
     return tuple(sorted([*faults, *work], key=lambda happening: (happening.at, repr(happening))))
+
+
+def machines(rng: random.Random, slots: tuple[int, ...]) -> tuple[Size, ...]:
+    """What the hosts have, dealt out to them in turn as their slots are."""
+    return tuple(Size(count, rng.choice([0, 4, 16]), rng.choice([0, 0, 2])) for count in slots)
+
+
+def demanding(
+    rng: random.Random, happenings: tuple[Happening, ...], machines: tuple[Size, ...], busy_s: float
+) -> tuple[Happening, ...]:
+    """Some of the work asks for as much as one of the machines has, or for less; all of that one by one in `busy_s`.
+
+    Priorities are drawn as well.
+    """
+    share = rng.choice([0.0, 0.2, 0.6])
+    drawn: list[Happening] = []
+    for one in happenings:
+        if isinstance(one, Work) and rng.random() < share:
+            one = replace(one, priority=rng.choice([0, 0, 1, 5]))
+            takes_s = sum(one.runs_s) * (1 + one.retries)
+            machine = rng.choice(machines)
+            if machine.slots and takes_s <= busy_s:
+                busy_s -= takes_s
+                one = _asking(rng, one, machine)
+        drawn.append(one)
+    return tuple(drawn)
+
+
+def _asking(rng: random.Random, work: Work, machine: Size) -> Work:
+    return replace(
+        work,
+        cpus=rng.randint(0, machine.slots),
+        memory_bytes=rng.randint(0, machine.memory_bytes),
+        gpus=rng.randint(0, machine.gpus),
+    )
 
 
 def _fitting(work: Work, busy_s: float) -> Work:

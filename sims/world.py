@@ -133,6 +133,8 @@ class World:
         output_bytes: int = 1,
         once: bool = False,
         retries: int = 0,
+        priority: int = 0,
+        needs: Needs | None = None,
     ) -> list[TaskId]:
         """Tasks that run for `runs_s` each, submitted at `host`; none when it is not running."""
         if not host.running:
@@ -146,13 +148,14 @@ class World:
             tasks.append(
                 Submission(
                     task,
-                    Needs(),
+                    needs or Needs(),
                     msgspec.msgpack.encode(payload),
                     batch,
                     leaf,
                     host.wall,
                     once=once,
                     retries=retries,
+                    priority=priority,
                 )
             )
         host.post(Submitted(tuple(tasks)))

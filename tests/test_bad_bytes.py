@@ -30,7 +30,7 @@ from openclaw.ids import Epoch, Incarnation, NodeId, TaskId, Token
 from openclaw.records import Batch, Needs, Payload, Tier
 from openclaw.runtime.submit import encode
 from openclaw.transport.sockets import Bounds, dealer
-from openclaw.trust.batches import leaf, sign_batch
+from openclaw.trust.batches import leaf, needs_bytes, sign_batch
 from openclaw.trust.keys import NodeKeys
 
 Raw = zmq.Socket[bytes]
@@ -278,7 +278,7 @@ def test_a_forged_task_never_runs(mesh: LocalMesh, node: LocalNode, forger: Forg
     victim = forger.b if forge == "owner" else forger.me
     task = TaskId(f"{victim}-forged{forge[0]}")
     payload = encode(Payload(("touch", str(made))))
-    leaves = leaf(task, encode(Needs()), payload)
+    leaves = leaf(task, needs_bytes(Needs()), payload)
     signature = os.urandom(64) if forge == "signature" else sign_batch(forger.keys, forger.mesh_id, leaves)
     if forge == "payload":
         payload = encode(Payload(("touch", str(made), "more")))

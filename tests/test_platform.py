@@ -114,3 +114,28 @@ def test_the_machine_reports_its_means(tmp_path: Path) -> None:
     assert platform.free_disk_bytes(tmp_path) > 0
     assert platform.power_source() in ("mains", "battery")
     assert platform.raise_open_files() >= 256
+    assert platform.memory_bytes() > 1 << 26
+
+
+SLOW = "exec sleep 60"
+
+
+@pytest.mark.parametrize(
+    ("tool", "script", "gpus"),
+    [
+        ("nvidia-smi", "printf '0\\n1\\n'", 2),
+        ("nvidia-smi", "echo 'No devices were found'", 0),
+        ("nvidia-smi", "echo 0; exit 9", 0),
+        ("nvidia-smi", SLOW, 0),
+        ("rocm-smi", """echo '{"card0": {}, "card1": {}, "system": {}}'""", 2),
+        ("rocm-smi", "echo 'no driver'", 0),
+        ("other", "echo 0", 0),
+    ],
+)
+def test_gpus_are_what_their_tools_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, script: str, gpus: int
+) -> None:
+    (tmp_path / tool).write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert platform.count_gpus(0.2 if script is SLOW else 10.0) == gpus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,9 +40,28 @@ def variable(text: str) -> tuple[str, str]:
     return key, os.environ[key]
 
 
+_UNITS_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def resources(text: str) -> Doc:
+    """`cpus=2,memory=4G,gpus=1`, any of them, as the fields of a request."""
+    found: Doc = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        amount = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", value.strip(), re.IGNORECASE)
+        if name == "memory" and amount is not None:
+            found["memory_bytes"] = int(float(amount[1]) * _UNITS_BYTES[amount[2].upper()])
+        elif name in ("cpus", "gpus") and value.isdecimal():
+            found[name] = int(value)
+        else:
+            raise click.BadParameter(f"{part!r} is none of cpus=2, memory=4G, gpus=1")
+    return found
+
+
 _PLACE = (
     click.option("--node", default="", metavar="NAME", shell_complete=complete_node, help="Run it there only."),
     click.option("--label", "labels", type=pair, multiple=True, metavar="K=V", help="Only where it holds."),
+    click.option("--need", type=resources, default=None, metavar="cpus=2,memory=4G,gpus=1", help="Room for it."),
     click.option("--skill", "skills", multiple=True, metavar="NAME", help="Only where this skill is."),
     click.option("--env", type=variable, multiple=True, metavar="NAME[=VALUE]", help="Set or pass on."),
     click.option("--cwd", default="", metavar="DIR", help="Directory on that machine (default: scratch)."),
@@ -76,6 +96,7 @@ def task_request(argv: Sequence[str], options: dict[str, Any]) -> Doc:
             "node": options["node"],
             "labels": dict(options["labels"]),
             "skills": list(options["skills"]),
+            **(options["need"] or {}),
         },
         "name": options["name"],
         "priority": options["priority"],

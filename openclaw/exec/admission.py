@@ -12,7 +12,7 @@ from openclaw import messages as m
 from openclaw.config import Settings
 from openclaw.exec.eligible import refusals, submitter_refusal
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, owner_of
-from openclaw.records import Member, Meta, Needs
+from openclaw.records import Member, Meta, Needs, Size
 
 
 class Admission:
@@ -34,12 +34,12 @@ class Admission:
         return not (self.draining or self.stopping)
 
     @property
-    def slots(self) -> int:
-        return 0 if self._meta is None else self._meta.slots
+    def size(self) -> Size:
+        return Size(0) if self._meta is None else self._meta.size
 
     @property
     def queue_max(self) -> int:
-        return self.slots * (1 + self._settings.ahead_per_slot_max) + self._settings.assign_tasks_max
+        return self.size.slots * (1 + self._settings.ahead_per_slot_max) + self._settings.assign_tasks_max
 
     def offer(self, meta: Meta) -> None:
         self._meta = meta

@@ -33,6 +33,7 @@ def _meta_refusals(needs: Needs, meta: Meta) -> list[str]:
         reasons.append("has no slots")
     if meta.policy is Policy.NONE or (meta.policy is Policy.SKILLS and needs.kind is Kind.COMMAND):
         reasons.append(f"does not run {needs.kind}s (its policy is {meta.policy})")
+    reasons += _lacks(needs, meta)
     reasons += [f"has no label {k}={v}" for k, v in needs.labels if (k, v) not in meta.labels]
     skills = {row.name: row for row in meta.skills} if needs.skills else {}
     for name in needs.skills:
@@ -42,6 +43,22 @@ def _meta_refusals(needs: Needs, meta: Meta) -> list[str]:
         elif not row.eligible:
             reasons.append(f"lacks for the skill {name}: {', '.join(row.missing) or 'something'}")
     return reasons
+
+
+def _lacks(needs: Needs, meta: Meta) -> list[str]:
+    """What the whole machine is too small for, whatever runs on it now."""
+    reasons: list[str] = []
+    if needs.cpus > meta.slots > 0:
+        reasons.append(f"has {meta.slots} of the {needs.cpus} slots (cpus) that it needs")
+    if needs.memory_bytes > meta.memory_bytes:
+        reasons.append(f"has {gib(meta.memory_bytes)} of the {gib(needs.memory_bytes)} memory that it needs")
+    if needs.gpus > meta.gpus:
+        reasons.append(f"has {meta.gpus or 'none'} of the {needs.gpus} GPUs that it needs")
+    return reasons
+
+
+def gib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 30):.3g} GiB"
 
 
 def submitter_refusal(kind: Kind, submitter: Member | None) -> str:

@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
 from openclaw.messages import Holding
+from openclaw.records import ONE_SLOT, Size
 
 
 class Phase(IntEnum):
@@ -35,3 +36,5 @@ class Job:
     payload: bytes = b""
     epoch: Epoch = NO_EPOCH
     ending: str = ""  # why it was told to end
+    size: Size = ONE_SLOT
+    gpus: tuple[int, ...] = ()  # while it runs

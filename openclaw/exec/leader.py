@@ -15,7 +15,9 @@ from openclaw.config import Settings
 from openclaw.effects import Effect, Event, MetaChanged, Received, Rng, RosterChanged, Send, Started, Tick
 from openclaw.exec.demand import weight
 from openclaw.exec.eligible import refusals, submitter_refusal
-from openclaw.exec.schedule import Scheduler, Seat, Want
+from openclaw.exec.room import Taken
+from openclaw.exec.schedule import Scheduler, Want
+from openclaw.exec.seat import Seat
 from openclaw.ids import Epoch, NodeId
 from openclaw.messages import Status
 from openclaw.notes import (
@@ -27,7 +29,7 @@ from openclaw.notes import (
     OfferTurn,
     TurnTaken,
 )
-from openclaw.records import Member, Meta, Needs
+from openclaw.records import ONE_SLOT, Member, Meta, Needs, Size
 
 _INHERITED = 0  # the number under which a predecessor's grants are counted
 _LEASE_MARGIN = 1.1
@@ -96,7 +98,7 @@ class Leader:
         self._able: dict[Needs, list[Seat]] = {}
         self._leases: deque[tuple[float, NodeId, m.Grant]] = deque()
         self._unseen: dict[NodeId, deque[m.Grant]] = {}  # grants that their owner has not counted in yet
-        self._inherited: dict[tuple[NodeId, str], int] = {}
+        self._inherited: dict[tuple[NodeId, str], Taken] = {}
         self._inherited_until_s: float | None = None
 
     def _follow(self, epoch: Epoch | None) -> None:
@@ -107,6 +109,8 @@ class Leader:
 
     def _learn(self, node: NodeId, meta: Meta) -> None:
         self._metas[node] = meta
+        if node in self._seats:
+            self._seats[node].whole = meta.size
         self._able.clear()
 
     def _member(self, node: NodeId, status: Status) -> None:
@@ -125,19 +129,20 @@ class Leader:
             return
         seat = self._seats.get(sender)
         if seat is None or seat.boot != report.boot:
-            seat = self._seats[sender] = Seat(sender, report.boot, report.slots)
-            inherited = self._inherited.pop((sender, report.boot), 0)
-            if inherited:
-                seat.granted[_INHERITED] = inherited
+            meta = self._metas.get(sender)
+            whole = Size(report.slots) if meta is None else meta.size
+            seat = self._seats[sender] = Seat(sender, report.boot, report.slots, whole)
+            inherited = self._inherited.pop((sender, report.boot), None)
+            if inherited is not None:
+                seat.grant(_INHERITED, inherited.size, 1)
             self._able.clear()
         slots = 0 if report.draining else report.slots
         if seat.slots != slots:
             seat.slots = slots
             self._able.clear()
         for _, grant, count in report.taken:
-            _release(seat, grant, count)
-        seat.reported = report.running + report.queued
-        seat.load = seat.reported + sum(seat.granted.values())
+            seat.release(grant, count)
+        seat.report(report.size or Size(report.running + report.queued))
 
     def _demanded(self, demand: m.Demand, owner: NodeId) -> None:
         """`demand` replaces what `owner` wanted, less the grants that are still on their way to it."""
@@ -146,7 +151,7 @@ class Leader:
         for unused in demand.unused:
             seat = self._seats.get(unused.worker)
             if seat is not None:
-                _release(seat, unused.seq, unused.count)
+                seat.release(unused.seq, unused.count)
         unseen = self._unseen.setdefault(owner, deque())
         while unseen and unseen[0].seq <= demand.seen:
             unseen.popleft()
@@ -214,18 +219,24 @@ class Leader:
         return [*effects, GrantedChanged(self.granted)]
 
     def _grant(self, epoch: Epoch, owner: NodeId, now: float) -> list[Effect]:
-        """What the pass has found for `owner`, as leases."""
-        rows: list[tuple[Seat, m.GrantRow]] = []
+        """What the pass has found for `owner`, as leases: one size a grant, so that its places are alike."""
+        sizes: dict[Size, list[tuple[Seat, m.GrantRow]]] = {}
         for want in self._wants[owner].values():
+            rows = sizes.setdefault(want.size, [])
             rows += [(s, m.GrantRow(want.row, s.node, s.boot, count)) for s, count in want.places.items()]
             want.places = {}
+        return [e for size, rows in sizes.items() for e in self._lease(epoch, owner, size, rows, now)]
+
+    def _lease(
+        self, epoch: Epoch, owner: NodeId, size: Size, rows: list[tuple[Seat, m.GrantRow]], now: float
+    ) -> list[Effect]:
         effects: list[Effect] = []
-        size = self.settings.grants_per_message_max
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
+        rows_max = self.settings.grants_per_message_max
+        for start in range(0, len(rows), rows_max):
+            part = rows[start : start + rows_max]
             self._seq += 1
             for seat, row in part:
-                seat.granted[self._seq] = seat.granted.get(self._seq, 0) + row.count
+                seat.grant(self._seq, size, row.count)
             grant = m.Grant(epoch, self._seq, self.settings.grant_ttl_s, tuple(row for _, row in part))
             self._leases.append((now + self.settings.grant_ttl_s * _LEASE_MARGIN, owner, grant))
             self._unseen.setdefault(owner, deque()).append(grant)
@@ -242,13 +253,13 @@ class Leader:
             for row in grant.rows:
                 seat = self._seats.get(row.worker)
                 if seat is not None and grant.seq in seat.granted:
-                    _release(seat, grant.seq, seat.granted[grant.seq])
+                    seat.release(grant.seq)
                     self._pass_due_s = now
         if self._inherited_until_s is not None and self._inherited_until_s <= now:
             self._inherited_until_s = None
             self._inherited.clear()
             for seat in self._seats.values():
-                _release(seat, _INHERITED, seat.granted.get(_INHERITED, 0))
+                seat.release(_INHERITED)
             self._pass_due_s = now
 
     # --- turns -----------------------------------------------------------------------------------
@@ -275,8 +286,9 @@ class Leader:
         for _, owner, grant in self._leases:
             for row in grant.rows:
                 seat = self._seats.get(row.worker)
-                if seat is not None and seat.boot == row.boot and seat.granted.get(grant.seq):
-                    rows.append(m.GrantRow(row.row, row.worker, row.boot, row.count, owner))
+                if seat is not None and seat.boot == row.boot and grant.seq in seat.granted:
+                    size = seat.granted[grant.seq][1]
+                    rows.append(m.GrantRow(row.row, row.worker, row.boot, row.count, owner, size))
         return tuple(rows[-self.settings.demand_rows_max :])
 
     def _take_turn(self, turn: TurnTaken, now: float) -> None:
@@ -287,18 +299,5 @@ class Leader:
                 self._want(demand.owner, demand.rows, {})
         for row in turn.outstanding:
             key = (row.worker, row.boot)
-            self._inherited[key] = self._inherited.get(key, 0) + row.count
+            self._inherited.setdefault(key, Taken()).add(row.size or ONE_SLOT, row.count)
         self._inherited_until_s = now + self.settings.gather_s
-
-
-def _release(seat: Seat, grant: int, count: int) -> None:
-    """`count` places of a grant are no longer outstanding: taken, given back, or expired."""
-    left = seat.granted.get(grant)
-    if left is None:
-        return
-    released = min(left, count)
-    seat.load -= released
-    if released == left:
-        del seat.granted[grant]
-    else:
-        seat.granted[grant] = left - released

@@ -15,6 +15,7 @@ from openclaw.exec.outbox import ITEMS_MAX
 from openclaw.ids import Epoch, NodeId, TaskId, Token
 from openclaw.messages import Holding, Refused
 from openclaw.notes import LoadChanged
+from openclaw.records import Size
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class News:
         self._leader: Epoch | None = None
         self._taken: dict[tuple[NodeId, int], int] = {}
         self._load: LoadChanged | None = None
-        self._reported: tuple[LoadChanged, int, bool] | None = None
+        self._reported: tuple[LoadChanged, Size, int, bool] | None = None
         self._report_from_s = 0.0
         self._report_due_s: float | None = None
 
@@ -70,7 +71,10 @@ class News:
     def next(self) -> float | None:
         return self._report_due_s
 
-    def flush(self, now: float, load: LoadChanged, slots: int, *, draining: bool) -> list[Effect]:
+    def flush(
+        self, now: float, load: LoadChanged, taken: Size, slots: int, *, draining: bool
+    ) -> list[Effect]:
+        """`taken` is what all that runs and waits takes together."""
         effects, self._rooms = self._rooms, []
         for owner, returned in self._returned.items():
             effects += [Send(owner, m.Returned(tuple(part))) for part in _parts(returned)]
@@ -83,12 +87,12 @@ class News:
         if load != self._load:
             self._load = load
             effects.append(load)
-        return effects + self._report(now, load, slots, draining)
+        return effects + self._report(now, load, taken, slots, draining)
 
-    def _report(self, now: float, load: LoadChanged, slots: int, draining: bool) -> list[Effect]:
+    def _report(self, now: float, load: LoadChanged, size: Size, slots: int, draining: bool) -> list[Effect]:
         if self._leader is None:
             return []
-        state = (load, slots, draining)
+        state = (load, size, slots, draining)
         due = self._report_due_s is not None and self._report_due_s <= now
         if not due and state == self._reported and not self._taken:
             return []
@@ -101,7 +105,7 @@ class News:
         self._report_from_s = now + self._settings.report_gap_s_min
         # Spread over the period, so that a thousand workers do not speak in chorus.
         self._report_due_s = now + self._settings.report_every_s * (0.9 + 0.2 * self._rng.random())
-        report = m.Report(self._leader, self._boot, slots, load.running, load.queued, draining, taken)
+        report = m.Report(self._leader, self._boot, slots, load.running, load.queued, draining, taken, size)
         return [Send(self._leader.node, report)]
 
 

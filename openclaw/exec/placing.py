@@ -125,7 +125,7 @@ class Placing:
         if best is None or self._leader is not None or not self.ready:
             return False
         node, room = best
-        tasks = self._ledger.demands.take(self.probing.row, room.free)
+        tasks = self._ledger.demands.take(self.probing.row, room.free // self.probing.slots)
         self._place(tasks, node, room.boot, self._epoch, 0, now)
         return bool(tasks)
 

@@ -22,6 +22,7 @@ class Probing:
         self.metas: dict[NodeId, Meta] = {}
         self.members: Mapping[NodeId, Member] = {}
         self.row = 0
+        self.slots = 1  # what each task of that row takes
         self._rng = rng
         self._seq = 0
         self._asked: frozenset[NodeId] = frozenset()
@@ -34,7 +35,7 @@ class Probing:
             able = [n for n in alive if not refusals(row.needs, self.metas.get(n), self.members.get(n), True)]
             if able:
                 chosen = self._rng.sample(able, min(CHOICES, len(able)))
-                self.row = row.number
+                self.row, self.slots = row.number, row.needs.size.slots
                 self._seq += 1
                 self._asked = frozenset(chosen)
                 return [Send(node, m.Probe(self._seq)) for node in chosen]

@@ -2,7 +2,8 @@
 
 Promises: a more urgent class is served first; among equals owners and jobs take turns, one task each (deficit
 round robin with equal costs); each task goes to the eligible worker with the fewest tasks per slot, ties by
-fewest tasks and then by lot; no worker is filled past what its slots and the class's run-ahead allow.
+fewest tasks and then by lot (a task counts once for each slot that it takes); no worker is filled past what its
+slots and the class's run-ahead allow, nor with what asks for more than a slot past what it has.
 """
 
 from __future__ import annotations
@@ -10,32 +11,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import groupby
 
 from openclaw.effects import Rng
+from openclaw.exec.seat import Seat
 from openclaw.ids import NodeId
-from openclaw.records import Needs
+from openclaw.records import ONE_SLOT, Needs, Size
 
 Flow = tuple[NodeId, str]
 """An owner and one of its jobs: what takes turns."""
 
 
 @dataclass(slots=True, eq=False)
-class Seat:
-    """A worker as the leader counts it: what it reported, and what was granted and not yet seen there."""
-
-    node: NodeId
-    boot: str
-    slots: int
-    reported: int = 0  # running and queued
-    granted: dict[int, int] = field(default_factory=dict)  # by number of the grant
-    load: int = 0
-
-
-@dataclass(slots=True, eq=False)
 class Want:
-    """One class of one owner. It may fill a worker to `depth` tasks a slot."""
+    """One class of one owner. It may fill a worker to `depth` tasks a slot, if each takes one slot and no more."""
 
     owner: NodeId
     row: int
@@ -46,6 +36,10 @@ class Want:
     depth: float = 1.0
     runtime_s: float = -1.0
     places: dict[Seat, int] = field(default_factory=dict)
+    size: Size = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = self.needs.size
 
 
 class Scheduler:
@@ -82,7 +76,7 @@ class Scheduler:
         while order:
             flow, wants = order[0]
             want = wants[0]
-            seat = _fewest(heaps[want.needs], want.depth) if want.count > 0 else None
+            seat = _fewest(heaps[want.needs], want) if want.count > 0 else None
             if seat is None:
                 wants.popleft()
                 if not wants:
@@ -106,11 +100,14 @@ class Scheduler:
 _Heap = list[tuple[float, int, float, int, Seat]]
 
 
-def _fewest(heap: _Heap, depth: float) -> Seat | None:
+def _fewest(heap: _Heap, want: Want) -> Seat | None:
     """The seat with the fewest tasks a slot, one task fuller now; None when all are full.
 
     The heap is lazy: loads only rise during a pass, so an entry that is too low is put right when it surfaces.
     """
+    if want.size is not ONE_SLOT:
+        return _fitting(heap, want.size)
+    depth = want.depth
     while heap:
         ratio, load, lot, i, seat = heap[0]
         if load != seat.load:
@@ -122,6 +119,24 @@ def _fewest(heap: _Heap, depth: float) -> Seat | None:
         heapreplace(heap, (load / seat.slots, load, lot, i, seat))
         return seat
     return None
+
+
+def _fitting(heap: _Heap, size: Size) -> Seat | None:
+    """As `_fewest`, of the seats that have room for the whole of `size` now."""
+    passed: _Heap = []
+    found: Seat | None = None
+    while heap and found is None:
+        _, load, lot, i, seat = heap[0]
+        if load == seat.load and not seat.fits(size):
+            passed.append(heappop(heap))
+            continue
+        if load == seat.load:
+            seat.take(size)
+            found = seat
+        heapreplace(heap, (seat.load / seat.slots, seat.load, lot, i, seat))
+    for entry in passed:
+        heappush(heap, entry)
+    return found
 
 
 def _urgency(want: Want) -> int:

@@ -1,13 +1,12 @@
 """The worker: decides what runs on this node, and keeps each outcome until its owner has it.
 
 Promises: nothing starts that the fences, the epoch, the roster or our own policy forbid; what starts is on
-disk first; at most `slots` run at once, first come, first served; whatever is refused or sworn off never starts
-under that token.
+disk first; no more runs at once than there are slots, memory and GPUs for, first come, first served; whatever is
+refused or sworn off never starts under that token.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
 from openclaw import effects as e
@@ -19,12 +18,14 @@ from openclaw.exec.deliveries import Deliveries
 from openclaw.exec.fences import Fences
 from openclaw.exec.jobs import HOLDING, Job, Phase
 from openclaw.exec.news import News
+from openclaw.exec.room import Line, Room, Taken
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import Holding, Status
-from openclaw.records import Attempt, Exit, Held, Member, Restored, Table
+from openclaw.records import Attempt, Exit, Held, Member, Restored, Size, Table
 
 _STOP_MARGIN_S = 2.0
 _ASKS_DEFERRED_MAX = 1024
+_NOTHING = Size(0)
 
 
 class Worker:
@@ -35,8 +36,8 @@ class Worker:
         self._deliveries = Deliveries(settings)
         self._news = News(me, boot, settings, rng)
         self._jobs: dict[TaskId, Job] = {}
-        self._waiting: OrderedDict[TaskId, Job] = OrderedDict()
-        self._busy = 0
+        self._waiting = Line()
+        self._room = Room()
         self._peers: dict[NodeId, tuple[Status, str]] = {me: (Status.ALIVE, boot)}
         self._executor_up = False
         self._executor_life = 0
@@ -49,7 +50,7 @@ class Worker:
 
     @property
     def running(self) -> int:
-        return self._busy
+        return self._room.running
 
     @property
     def queued(self) -> int:
@@ -117,14 +118,15 @@ class Worker:
             case m.End():
                 return self._end(message, sender)
             case m.Probe(seq=seq):
-                load = self._busy + len(self._waiting)
-                free = max(0, self._slots - load) if self._admission.open else 0
+                load = self._room.taken.slots + self._waiting.taken.slots
+                free = max(0, self._whole.slots - load) if self._admission.open else 0
                 self._news.room(sender, seq, load, free)
         return []
 
     @property
-    def _slots(self) -> int:
-        return self._admission.slots if self._executor_up else 0
+    def _whole(self) -> Size:
+        """What there is to run on, taken or not."""
+        return self._admission.size if self._executor_up else _NOTHING
 
     def _alive(self, node: NodeId) -> bool:
         return node in self._peers and self._peers[node][0] is Status.ALIVE
@@ -151,7 +153,9 @@ class Worker:
             if job is not None and job.phase is Phase.MAYBE:
                 effects += self._forget(job)  # its owner has moved on
             job = Job(item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch)
-            self._jobs[item.task] = self._waiting[item.task] = job
+            job.size = item.needs.size
+            self._jobs[item.task] = job
+            self._waiting.add(job)
         return effects
 
     def _no_place(self, older: Job | None) -> str:
@@ -202,26 +206,31 @@ class Worker:
         self._news.have(job.owner, job.task, job.token, HOLDING[job.phase])
 
     def _drop_waiting(self, job: Job) -> None:
-        del self._waiting[job.task]
+        self._waiting.remove(job)
         del self._jobs[job.task]
 
     def _hand_back(self, reason: str) -> None:
         """Everything that waits goes back to its owner, if there is a `reason`."""
-        for job in list(self._waiting.values()) if reason else ():
+        for job in list(self._waiting) if reason else ():
             self._drop_waiting(job)
             self._news.returned(job.owner, job.task, job.token, reason)
 
     # --- what runs -------------------------------------------------------------------------------
 
     def _start(self) -> list[e.Effect]:
+        """Who is first and does not fit yet holds back the others, or the small would starve the large."""
         effects: list[e.Effect] = []
-        while self._waiting and self._busy < self._slots and self._stop_by_s is None:
-            _, job = self._waiting.popitem(last=False)
+        whole, life = self._whole, self._executor_life
+        while self._stop_by_s is None:
+            job = self._waiting.first()
+            if job is None or not self._room.fits(job.size, whole):
+                break
+            self._waiting.remove(job)
             job.phase = Phase.RUNNING
-            self._busy += 1
-            effects.append(e.Store(Table.ATTEMPTS, job.task, Attempt(job.task, job.token, job.owner)))
-            life = self._executor_life
-            effects.append(e.Run(job.task, job.token, job.owner, job.payload, job.epoch, life))
+            self._room.enter(job, whole)
+            row = Attempt(job.task, job.token, job.owner, size=job.size, gpus=job.gpus)
+            effects.append(e.Store(Table.ATTEMPTS, job.task, row))
+            effects.append(e.Run(job.task, job.token, job.owner, job.payload, job.epoch, life, job.gpus))
         return effects
 
     def _started(self, task: TaskId, token: Token, started: float) -> None:
@@ -236,7 +245,8 @@ class Worker:
             return [e.Forget(task, token)]
         if job.phase not in (Phase.RUNNING, Phase.UNKNOWN, Phase.MAYBE):
             return []
-        self._busy -= job.phase is Phase.RUNNING
+        if job.phase is Phase.RUNNING:
+            self._room.leave(job)
         job.phase, job.payload = Phase.ENDED, b""
         self._news.ended(job.owner, task, token)
         if not self._admission.member(job.owner):
@@ -266,7 +276,8 @@ class Worker:
 
     def _restore(self, attempt: Attempt) -> None:
         phase = Phase.UNKNOWN if attempt.exit is None else Phase.ENDED
-        self._jobs[attempt.task] = Job(attempt.task, attempt.token, attempt.owner, phase)
+        job = Job(attempt.task, attempt.token, attempt.owner, phase, size=attempt.size, gpus=attempt.gpus)
+        self._jobs[attempt.task] = job
         self._fences.raise_to(attempt.task, attempt.token)
         if attempt.exit is not None:
             self._deliveries.add(attempt.owner, m.Outcome(attempt.task, attempt.token, attempt.exit))
@@ -293,7 +304,8 @@ class Worker:
             if job.phase is Phase.RUNNING and job.payload and not job.ending:
                 self._again(job)
             elif job.phase in (Phase.RUNNING, Phase.UNKNOWN):
-                self._busy -= job.phase is Phase.RUNNING
+                if job.phase is Phase.RUNNING:
+                    self._room.leave(job)
                 job.phase = Phase.MAYBE
                 self._retell_due_s = now
         deferred, self._deferred = self._deferred, []
@@ -303,13 +315,13 @@ class Worker:
 
     def _again(self, job: Job) -> None:
         """What we asked for in this life never reached the executor: it is first in the queue, under its token."""
-        self._busy -= 1
+        self._room.leave(job)
         job.phase = Phase.WAITING
-        self._waiting[job.task] = job
-        self._waiting.move_to_end(job.task, last=False)
+        self._waiting.add(job, front=True)
 
     def _adopt(self, job: Job) -> list[e.Effect]:
-        self._busy += job.phase is not Phase.RUNNING
+        if job.phase is not Phase.RUNNING:
+            self._room.enter(job, self._whole)
         job.phase, job.payload = Phase.RUNNING, b""
         self._tell(job)
         reason, job.ending = job.ending, ""
@@ -365,10 +377,14 @@ class Worker:
         if self._retell_due_s is not None and self._retell_due_s <= now:
             self._retell(now)
         effects = self._start()
-        load = n.LoadChanged(self._busy, len(self._waiting))
-        effects += self._news.flush(now, load, self._slots, draining=not self._admission.open)
+        load = n.LoadChanged(self._room.running, len(self._waiting))
+        taken = Taken()
+        taken.add(self._room.taken.size)
+        taken.add(self._waiting.taken.size)
+        draining = not self._admission.open
+        effects += self._news.flush(now, load, taken.size, self._whole.slots, draining=draining)
         effects += self._deliveries.flush(now, self._alive)
-        if self._stop_by_s is not None and (self._busy == 0 or self._stop_by_s <= now):
+        if self._stop_by_s is not None and (self._room.running == 0 or self._stop_by_s <= now):
             self._stop_by_s = None
             self._admission.stopping = True
             effects.append(e.Stopped(keep=False))

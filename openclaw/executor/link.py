@@ -36,6 +36,7 @@ BACKOFF_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 STOP_MARGIN_S = 15.0
 START_BYTES = 1 << 20  # a frame of starts is closed at this size
 LOG_BYTES_MAX = 1 << 20
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 LIMITS = Limits(
     orphan_s=ORPHAN_S,
     kept_bytes=config.OUTPUT_KEPT_BYTES_MAX,
@@ -76,6 +77,7 @@ class RunSpec:
     owner: NodeId
     epoch: Epoch
     stdin_path: str = ""
+    gpus: tuple[int, ...] = ()  # which it has to itself; none leaves the machine's own setting
 
 
 class ExecutorLink(asyncio.Protocol):
@@ -197,11 +199,16 @@ class ExecutorLink(asyncio.Protocol):
             "OWNER": spec.owner,
             "EPOCH": str(spec.epoch.term),
         }
+        gpus = ",".join(map(str, spec.gpus))
         return Spec(
             task=spec.task,
             token=spec.token,
             argv=list(payload.argv),
-            env=[*payload.env, *((config.ENV_PREFIX + name, value) for name, value in mesh.items())],
+            env=[
+                *payload.env,
+                *((config.ENV_PREFIX + name, value) for name, value in mesh.items()),
+                *((name, gpus) for name in GPU_VARIABLES if gpus),
+            ],
             cwd=payload.cwd,
             stdin_path=spec.stdin_path,
             timeout_s=payload.timeout_s,

@@ -9,7 +9,7 @@ from msgspec import Meta as Bound
 
 from openclaw.ids import Epoch, NodeId, TaskId, Token
 from openclaw.messages.base import Message
-from openclaw.records import Batch, Count, Exit, Name, Needs, Record, Seconds, Text
+from openclaw.records import Batch, Count, Exit, Name, Needs, Record, Seconds, Size, Text
 
 
 class DemandRow(Record, frozen=True):
@@ -55,6 +55,7 @@ class GrantRow(Record, frozen=True):
     boot: Name
     count: Count
     owner: NodeId = NodeId("")
+    size: Size | None = None  # of each, in a hand-over; None is one slot
 
 
 class Grant(Message, frozen=True):
@@ -67,7 +68,10 @@ class Grant(Message, frozen=True):
 
 
 class Report(Message, frozen=True):
-    """A worker's load, to the leader. `taken` counts assigned tasks per grant since the last report."""
+    """A worker's load, to the leader. `taken` counts assigned tasks per grant since the last report.
+
+    `size` is what all that runs and waits takes together; None from who counts tasks alone.
+    """
 
     epoch: Epoch
     boot: Name
@@ -76,6 +80,7 @@ class Report(Message, frozen=True):
     queued: Count
     draining: bool
     taken: Annotated[tuple[tuple[NodeId, Count, Count], ...], Bound(max_length=4096)] = ()  # owner, grant, n
+    size: Size | None = None
 
 
 class Item(Record, frozen=True):

@@ -231,6 +231,8 @@ class App:
         self._stack.callback(measuring.cancel)
         watching = asyncio.create_task(context.skills.watch())
         self._stack.callback(watching.cancel)
+        looking = asyncio.create_task(self.presence.find_gpus())
+        self._stack.callback(looking.cancel)
         discovery = self._discovery = Discovery(
             context.mesh.tag,
             context.me,

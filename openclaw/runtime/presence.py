@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import msgspec
 
 import openclaw
 from openclaw import platform
+from openclaw.config import GPU_TOOL_S_MAX, GPUS_MAX
 from openclaw.discovery.interfaces import usable
 from openclaw.effects import DrainAsked, MetaChanged
 from openclaw.records import Meta, Policy, SkillRow, Tier
@@ -36,6 +38,7 @@ class Presence:
             skills=context.skills.rows,
             bulk_port=context.bulk.port,
             intro_port=intro_port,
+            memory_bytes=platform.memory_bytes(),
         )
         context.skills.published = self.offer
 
@@ -50,6 +53,12 @@ class Presence:
         if before - set(self.meta.addresses):
             self._context.transport.redial_all()
             self._context.bulk.redial()
+
+    async def find_gpus(self) -> None:
+        """Their tools may take seconds: the node serves meanwhile, without them."""
+        gpus = await asyncio.to_thread(platform.count_gpus, GPU_TOOL_S_MAX)
+        if gpus:
+            self._publish(gpus=min(gpus, GPUS_MAX))
 
     def drain(self, draining: bool) -> None:
         """Others read in our meta that they need not offer us anything; what waits here goes back."""

@@ -45,7 +45,7 @@ from openclaw.records import (
 )
 from openclaw.runtime.context import Context
 from openclaw.runtime.payloads import checked
-from openclaw.trust.batches import leaf, sign_batch
+from openclaw.trust.batches import leaf, needs_bytes, sign_batch
 
 encode = msgspec.msgpack.encode
 
@@ -56,6 +56,9 @@ class NeedsRequest(msgspec.Struct, kw_only=True):
     node: Name = ""
     labels: Annotated[dict[Name, Name], Bound(max_length=NEEDS_MAX)] = {}
     skills: Annotated[list[Name], Bound(max_length=NEEDS_MAX)] = []
+    cpus: Count = 0
+    memory_bytes: Count = 0
+    gpus: Count = 0
 
 
 class FileRequest(msgspec.Struct, kw_only=True):
@@ -157,6 +160,9 @@ class Submissions:
                 self._node_named(request.needs.node) if request.needs.node else NOBODY,
                 tuple(sorted(request.needs.labels.items())),
                 tuple(sorted(request.needs.skills)),
+                request.needs.cpus,
+                request.needs.memory_bytes,
+                request.needs.gpus,
             )
             if needs not in known:
                 wanted = "shell" if needs.kind is Kind.COMMAND else "skill"
@@ -243,7 +249,7 @@ class Submissions:
         context = self._context
         ids = [mint_task_id(context.me, context.boot, next(self._sequence)) for _ in requests]
         leaves = [
-            leaf(task, encode(need), payload)
+            leaf(task, needs_bytes(need), payload)
             for task, need, payload in zip(ids, needs, payloads, strict=True)
         ]
         batches = [

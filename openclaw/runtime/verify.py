@@ -34,13 +34,11 @@ from openclaw.messages import (
 )
 from openclaw.records import Batch
 from openclaw.runtime.context import Context
-from openclaw.trust.batches import leaf, verify_batch
+from openclaw.trust.batches import leaf, needs_bytes, verify_batch
 
 LEAF_BYTES = 16
 LEAP_MAX = 1 << 24  # more turns and restarts than a mesh lives to see
 TASK_ID = re.compile(r"[a-z2-7]{16}-[a-z2-7]{1,32}")  # it becomes a key of our store and a name on our disk
-
-_encode = msgspec.msgpack.encode
 
 
 def admit(context: Context, message: AnyMessage, sender: NodeId) -> AnyMessage | None:
@@ -63,7 +61,7 @@ def _genuine(context: Context, batches: tuple[Batch, ...], item: Item) -> bool:
     batch = batches[item.batch]
     start = item.leaf * LEAF_BYTES
     signed = batch.leaves[start : start + LEAF_BYTES]
-    return signed == leaf(item.task, _encode(item.needs), item.payload) and verify_batch(
+    return signed == leaf(item.task, needs_bytes(item.needs), item.payload) and verify_batch(
         key, context.mesh.mesh_id, batch
     )
 

@@ -70,6 +70,8 @@ class Views:
             "hostname": meta.hostname if meta else None,
             "tailscale": (meta.tailscale or None) if meta else None,
             "slots": meta.slots if meta else None,
+            "memory_bytes": meta.memory_bytes if meta else None,
+            "gpus": meta.gpus if meta else None,
             "running": beat.running if beat else 0,
             "queued": beat.queued if beat else 0,
             "draining": meta.draining if meta else False,

@@ -17,8 +17,8 @@ from sims.planted.worlds import lossy, turning
 
 
 def fullest_first(_true: Any) -> Any:
-    def fewest(heap: list[Any], depth: float) -> Any:
-        able = [entry[-1] for entry in heap if entry[-1].load / entry[-1].slots < depth]
+    def fewest(heap: list[Any], want: Any) -> Any:
+        able = [entry[-1] for entry in heap if entry[-1].load / entry[-1].slots < want.depth]
         if not able:
             return None
         seat = max(able, key=lambda seat: (seat.load / seat.slots, seat.node))

@@ -12,11 +12,12 @@ from openclaw.exec import (
     admission,
     deliveries,
     fences,
+    room,
     worker,
 )
 from openclaw.records import Attempt, Table
 from sims.planted.base import Mutant, does_nothing, planted, says, without
-from sims.planted.worlds import draining, hasty, hostile, hurried
+from sims.planted.worlds import draining, hasty, hostile, hurried, large
 
 
 def old_epochs_welcome(true: Any) -> Any:
@@ -43,9 +44,16 @@ def unsworn(true: Any) -> Any:
     return asked
 
 
+def memory_without_end(true: Any) -> Any:
+    def fits(self: Any, size: Any, whole: Any) -> Any:
+        return true(self, size, replace(whole, memory_bytes=1 << 50))
+
+    return fits
+
+
 def last_come_first_served(true: Any) -> Any:
     def start(self: Any) -> Any:
-        self._waiting = OrderedDict(reversed(self._waiting.items()))
+        self._waiting._jobs = OrderedDict(reversed(self._waiting._jobs.items()))
         return true(self)
 
     return start
@@ -78,7 +86,7 @@ def told_once(_true: Any) -> Any:
 
 
 def one_slot_more(true: Any) -> Any:
-    return property(lambda self: true.fget(self) + 1)
+    return property(lambda self: replace(true.fget(self), slots=true.fget(self).slots + 1))
 
 
 WORKERS = (
@@ -147,8 +155,17 @@ WORKERS = (
         "no node runs more than its slots",
         ("slots",),
         worker.Worker,
-        "_slots",
+        "_whole",
         one_slot_more,
+    ),
+    Mutant(
+        "memory without end",
+        "no node runs more than it has memory for",
+        ("slots",),
+        room.Room,
+        "fits",
+        memory_without_end,
+        large,
     ),
     Mutant(
         "takes what comes while it drains",

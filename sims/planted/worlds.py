@@ -88,6 +88,15 @@ def busy(seed: int) -> Plan:
     return _with(mixed(seed), [*work, *stops])
 
 
+def large(seed: int) -> Plan:
+    """Of what is to be done no two fit on one machine, and now and then nobody leads."""
+    plan = mixed(seed)
+    work = [Work(at=1.0 + k / 2, host=_name(k), runs_s=(0.4,) * 2, memory_bytes=9) for k in range(20)]
+    deaths = [Crash(at=2.0 + 3.0 * k, host=_name(k), effects=0, machine=True, down_s=2.0) for k in range(4)]
+    slots = tuple(count and count + 2 for count in plan.slots)
+    return _with(replace(plan, slots=slots, memory_bytes=(16,)), [*work, *deaths])
+
+
 def parted(seed: int) -> Plan:
     """The mesh falls in two for a while."""
     cuts = [Cut(at=3.0, sources=("n0", "n1"), to=("n2", "n3"), one_way=False, for_s=11.0)]

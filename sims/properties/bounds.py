@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from openclaw.config import Settings
 from openclaw.effects import Effect, Event, Send, Tick
+from openclaw.exec.room import Taken
 from openclaw.messages import Assign, Demand, Digest, Grant, Offer, Outcomes, Report
 from openclaw.notes import LoadChanged
+from openclaw.records import ONE_SLOT
 from sims.properties.base import Property
 from sims.properties.membership import head_of
 from sims.properties.views import clock
@@ -24,11 +26,25 @@ ITEMS_MAX = 1024
 
 class SlotsAreKept(Property):
     name = "slots"
-    sentence = "No node runs more than its slots, or lets more wait than run-ahead and one message can bring."
+    sentence = (
+        "No node runs more than its slots, memory and GPUs, gives a GPU to two, or lets more wait than run-ahead and "
+        "one message can bring."
+    )
 
     def started(self, host: Host, start: Start) -> None:
-        if host.executor.running > host.meta.slots:
-            self.fail(f"{host.name} runs {host.executor.running} with {start.task}")
+        taken = Taken()
+        for task in host.executor.running:
+            submission = host.world.owner_host(task).disk.submission(task)
+            taken.add(ONE_SLOT if submission is None else submission.needs.size)
+        meta, gpus = host.meta, host.executor.gpus
+        whole = taken.slots <= meta.slots and taken.memory_bytes <= meta.memory_bytes
+        if (
+            not whole
+            or taken.gpus > len(gpus)
+            or len(gpus) > len(set(gpus))
+            or set(gpus) - {*range(meta.gpus)}
+        ):
+            self.fail(f"{host.name} has {meta.size}, and runs {taken.size} on GPUs {gpus} with {start.task}")
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
         settings = host.world.settings

@@ -19,7 +19,7 @@ from openclaw.effects import (
 from openclaw.ids import TaskId, Token, owner_of
 from openclaw.messages import Assign, End, Have, Holding, Returned
 from openclaw.notes import LoadChanged, Note
-from openclaw.records import State
+from openclaw.records import ONE_SLOT, State
 from sims.properties.attempts import Key
 from sims.properties.base import Property
 from sims.properties.views import Inside, Views, enrolled
@@ -30,13 +30,18 @@ if TYPE_CHECKING:
 
 class FirstComeFirstServed(Inside):
     name = "first come, first served"
-    sentence = "A worker starts what waits in the order in which it came, and lets no slot stay free while one waits."
+    sentence = (
+        "A worker starts what waits in the order in which it came, and leaves no room that the first fits in."
+    )
     hears = (Assign, End, RosterChanged)
     says = (Returned, Have, Run, LoadChanged)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
         self._waiting: dict[tuple[Host, str], dict[Key, None]] = {}
+        self._large: set[Host] = (
+            set()
+        )  # has ever been given what takes more than a slot: it may have to wait for room
 
     def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
         if host.node is None:
@@ -46,6 +51,8 @@ class FirstComeFirstServed(Inside):
             case Received(message=Assign(boot=boot, items=items)) if boot == host.node.boot:
                 for item in items:
                     waiting.setdefault((item.task, item.token))
+                    if item.needs.size != ONE_SLOT:
+                        self._large.add(host)
             case Received(message=End(items=ends)):
                 for key in ends:
                     waiting.pop(key, None)
@@ -76,7 +83,13 @@ class FirstComeFirstServed(Inside):
     def _idle(self, host: Host, event: Event | Note, load: LoadChanged) -> None:
         view = self._views.of(host)
         up = view.executor_up or isinstance(event, ExecutorUp)
-        if up and load.queued and load.running < host.meta.slots and not view.stopping:
+        if (
+            up
+            and host not in self._large
+            and load.queued
+            and load.running < host.meta.slots
+            and not view.stopping
+        ):
             self.fail(f"{host.name} runs {load.running} of {host.meta.slots} while {load.queued} wait")
 
 

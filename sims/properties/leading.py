@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 from openclaw.config import Settings
 from openclaw.effects import Effect, Event, Received, Send
+from openclaw.exec.room import Taken
 from openclaw.ids import Epoch, NodeId
 from openclaw.messages import Demand, DemandRow, Grant, Report, Status
 from openclaw.notes import LeaderChanged, MemberChanged, Note, TurnTaken
+from openclaw.records import ONE_SLOT, Size
 
 if TYPE_CHECKING:
     from sims.host import Host
 
 LEASE_MARGIN = 1.1
+_NOTHING = Size(0)
 
 
 @dataclass(slots=True)
@@ -25,12 +28,21 @@ class Place:
 
     boot: str
     slots: int = 0
-    reported: int = 0
+    reported: Size = _NOTHING
     outstanding: dict[int, int] = field(default_factory=dict)
+    sizes: dict[int, Size] = field(default_factory=dict)  # of each place of a grant
+
+    @property
+    def taken(self) -> Taken:
+        taken = Taken()
+        taken.add(self.reported)
+        for grant, count in self.outstanding.items():
+            taken.add(self.sizes[grant], count)
+        return taken
 
     @property
     def load(self) -> int:
-        return self.reported + sum(self.outstanding.values())
+        return self.taken.slots
 
     def release(self, grant: int, count: int) -> None:
         left = self.outstanding.get(grant, 0) - count
@@ -82,7 +94,7 @@ class Book:
                 if place is None or place.boot != report.boot:
                     place = self.places[sender] = Place(report.boot)
                 place.slots = 0 if report.draining else report.slots
-                place.reported = report.running + report.queued
+                place.reported = report.size or Size(report.running + report.queued)
                 for _, grant, count in report.taken:
                     place.release(grant, count)
             case Received(message=Demand() as demand, sender=sender) if demand.epoch == self.epoch:
@@ -113,6 +125,8 @@ class Book:
             place = self.places.get(row.worker)
             if place is not None:
                 place.outstanding[grant.seq] = place.outstanding.get(grant.seq, 0) + row.count
+                wanted = self.row(owner, row.row)
+                place.sizes[grant.seq] = wanted.needs.size if wanted is not None else ONE_SLOT
 
     def forget(self, node: NodeId) -> None:
         self.places.pop(node, None)
@@ -147,7 +161,9 @@ def grants(effects: Sequence[Effect]) -> list[tuple[NodeId, Grant]]:
 
 
 def depth(row: DemandRow, settings: Settings) -> int:
-    """To how many tasks a slot a class may fill a worker: DESIGN section 8, run-ahead."""
+    """To how many tasks a slot a class may fill a worker: DESIGN section 8, run-ahead; none of what is large."""
+    if row.needs.size != ONE_SLOT:
+        return 1
     if row.runtime_s < 0 or row.runtime_s > settings.ahead_runtime_s_max:
         return 1
     ahead = ceil(2 * settings.turnaround_s_min / max(row.runtime_s, 1e-6))

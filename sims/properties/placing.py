@@ -10,8 +10,8 @@ from openclaw.effects import Effect, Event, Received, Send, Started, Store
 from openclaw.ids import Epoch, NodeId
 from openclaw.messages import Assign, Demand, Grant, Offer, Probe, Report, Room, Status
 from openclaw.notes import LeaderChanged, LoadChanged, MemberChanged, Note, TaskMoved, TurnTaken
-from openclaw.records import Kind, Needs, Policy, Progress, State
-from sims.properties.leading import Book, changed, depth, grants
+from openclaw.records import ONE_SLOT, Kind, Meta, Needs, Policy, Progress, State
+from sims.properties.leading import Book, Place, changed, depth, grants
 from sims.properties.views import Inside, View, Views, clock, enrolled
 
 if TYPE_CHECKING:
@@ -34,10 +34,22 @@ def refused(needs: Needs, worker: NodeId, owner: NodeId, view: View) -> str:
         return f"{worker} runs no commands"
     if needs.node and needs.node != worker:
         return "it is for another node"
+    if needs.cpus > meta.slots or needs.memory_bytes > meta.memory_bytes or needs.gpus > meta.gpus:
+        return f"{worker} is too small"
     have = {skill.name for skill in meta.skills if skill.eligible}
     if not set(needs.labels) <= set(meta.labels) or not set(needs.skills) <= have:
         return f"{worker} lacks what it needs"
     return ""
+
+
+def _fits(needs: Needs, seat: Place, meta: Meta) -> bool:
+    """Whether what is large would have had room there as well; what is not has, where there are fewer tasks."""
+    size, taken = needs.size, seat.taken
+    return size == ONE_SLOT or (
+        taken.slots + size.slots <= seat.slots
+        and taken.memory_bytes + size.memory_bytes <= meta.memory_bytes
+        and taken.gpus + size.gpus <= meta.gpus
+    )
 
 
 class GrantsAreTheLeaders(Inside):
@@ -137,18 +149,23 @@ class GrantsAreTheLeaders(Inside):
                     owners[row.needs] = owner
         for worker, needs in classes.items():
             place = book.places[worker]
-            before = (place.load - 1) / max(place.slots, _HAIR)
-            if before >= depths[worker]:
+            if place.load > depths[worker] * place.slots:
                 self.fail(f"{host.name} fills {worker} beyond {depths[worker]} a slot: {place}")
+            taken, whole = place.taken, view.metas[worker]
+            if any(n.memory_bytes for n in needs) and taken.memory_bytes > whole.memory_bytes:
+                self.fail(f"{host.name} grants {taken.size} on {worker}, which has {whole.size}")
+            if any(n.gpus for n in needs) and taken.gpus > whole.gpus:
+                self.fail(f"{host.name} grants {taken.size} on {worker}, which has {whole.size}")
             if len(needs) > 1:
                 continue
             (only,) = needs
+            before = (place.load - only.size.slots) / max(place.slots, _HAIR)
             for other, seat in book.places.items():
                 known = view.members.get(other)
                 able = seat.slots and (other == host.id or (known and known.status is Status.ALIVE))
                 if not able or refused(only, other, owners[only], view):
                     continue
-                if seat.load / seat.slots < before - _HAIR:
+                if seat.load / seat.slots < before - _HAIR and _fits(only, seat, view.metas[other]):
                     self.fail(f"{host.name} grants {worker} ({place.load}) while {other} has {seat.load}")
 
 

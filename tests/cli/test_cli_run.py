@@ -57,12 +57,23 @@ def test_every_option_reaches_the_node(node, ended, monkeypatch):
     monkeypatch.setenv("SECRET", "s3")
     node.answers["run"] = lambda _: frames(ended())
     line = "run --node nas --label gpu=a --skill cut --env A=b=c --env SECRET --cwd /srv --timeout 10m --retries 2"
+    line += " --need cpus=2,memory=1.5G,gpus=1"
     assert main([*line.split(), "--once", "--priority", "7", "--name", "x", "--", "true"]) == 0
     task = node.asked("run")[0]["task"]
-    assert task["needs"] == {"node": "nas", "labels": {"gpu": "a"}, "skills": ["cut"]}
+    room = {"cpus": 2, "memory_bytes": 3 << 29, "gpus": 1}
+    assert task["needs"] == {"node": "nas", "labels": {"gpu": "a"}, "skills": ["cut"]} | room
     assert task["env"] == {"A": "b=c", "SECRET": "s3"}
     assert (task["cwd"], task["timeout_s"], task["retries"], task["once"]) == ("/srv", 600.0, 2, True)
     assert (task["priority"], task["name"]) == (7, "x")
+
+
+@pytest.mark.parametrize(
+    "need", ["cpu=2", "cpus=", "cpus=-1", "memory=4X", "memory=G", "gpus=1.5", "cpus=2,,"]
+)
+def test_what_cannot_be_needed_is_wrong_usage(node, need, capfd):
+    assert main(["run", "--need", need, "--", "true"]) == 2
+    assert "cpus=2, memory=4G, gpus=1" in capfd.readouterr().err
+    assert not node.asked("run")
 
 
 def test_a_line_of_shell_is_explicit(node, ended):

@@ -24,7 +24,8 @@ from openclaw.exec.eligible import refusals, submitter_refusal
 from openclaw.exec.fences import Fences
 from openclaw.exec.leader import Leader
 from openclaw.exec.outbox import Outbox
-from openclaw.exec.schedule import Scheduler, Seat, Want
+from openclaw.exec.schedule import Scheduler, Want
+from openclaw.exec.seat import Seat
 from openclaw.exec.task import LEGAL, advance, begin, tell
 from openclaw.exec.worker import Worker
 from openclaw.ids import Epoch, NodeId, TaskId, Token
@@ -121,6 +122,9 @@ MEMBER = Member(ME, "n0", EVERYTHING)
         (Needs(node=node_id(1)), Meta(), MEMBER, True, "asked for"),
         (Needs(labels=(("a", "b"),)), Meta(labels=(("a", "c"),)), MEMBER, True, "a=b"),
         (Needs(skills=("fly",)), Meta(), MEMBER, True, "does not have the skill fly"),
+        (Needs(cpus=3), Meta(slots=2), MEMBER, True, "has 2 of the 3 slots"),
+        (Needs(memory_bytes=3 << 30), Meta(memory_bytes=1 << 30), MEMBER, True, "has 1 GiB of the 3 GiB"),
+        (Needs(gpus=1), Meta(), MEMBER, True, "has none of the 1 GPUs"),
         (
             Needs(skills=("fly",)),
             Meta(skills=(SkillRow("fly", eligible=False, missing=("wings",)),)),

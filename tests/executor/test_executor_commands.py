@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -331,5 +332,16 @@ def test_a_node_starts_beside_nothing(tmp_path: Path) -> None:
         assert await one.up() == {}
         await one.link.stop(0.0)
         assert not (tmp_path / "deep" / "state" / "executor.sock").exists()
+
+    go(test())
+
+
+def test_a_command_sees_the_gpus_that_it_was_given(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with node(tmp_path) as here:
+            ask = "echo ${CUDA_VISIBLE_DEVICES-unset} ${HIP_VISIBLE_DEVICES-unset}"
+            given = replace(shell("a", ask, env=(("CUDA_VISIBLE_DEVICES", "7"),)), gpus=(1, 3))
+            assert (await here.run(given)).stdout == b"1,3 1,3\n"
+            assert (await here.run(shell("b", ask))).stdout == b"unset unset\n"
 
     go(test())
