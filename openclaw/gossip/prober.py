@@ -123,6 +123,8 @@ class Prober:
 
     def tick(self, now: float, out: list[Effect]) -> None:
         self._call_lost(now, out)
+        for node in self._roll.suspects_to_call(now):
+            self.hello(node, now, out)
         due = self._detector.due(now)
         for seq, probe in due.indirect:
             self._widen(seq, probe, now, out)
@@ -143,6 +145,7 @@ class Prober:
             self._detector.next_deadline(),
             None if verdict is None else max(verdict, self._quiet_until),
             self._roll.lost.next_deadline(),
+            self._roll.next_call(),
         )
 
     def quiet(self, until: float) -> None:

@@ -149,6 +149,20 @@ class Roll:
                 self._take(row, verdict, now, out, own=True)
         return unasked
 
+    def suspects_to_call(self, now: float) -> list[NodeId]:
+        """Where few can doubt, each calls its suspects again and again: answers that get lost make nobody dead."""
+        due = []
+        for node in [] if self.crowded else sorted(self.suspects):
+            suspicion = self.rows[node].suspicion
+            if suspicion is not None and suspicion.call_at <= now:
+                suspicion.call_at = now + self._settings.probe_timeout_s
+                due.append(node)
+        return due
+
+    def next_call(self) -> float | None:
+        waits = [self.rows[node].suspicion for node in (() if self.crowded else self.suspects)]
+        return min((s.call_at for s in waits if s is not None), default=None)
+
     def next_deadline(self) -> float | None:
         """When the first verdict is due."""
         if not self.suspects:
@@ -278,7 +292,7 @@ class Roll:
 
     def _open(self, row: Row, now: float) -> Suspicion:
         self.suspects.add(row.claim.node)
-        row.suspicion = Suspicion(now)
+        row.suspicion = Suspicion(now, call_at=now + self._settings.probe_timeout_s)
         return row.suspicion
 
     def _spread(self, rumour: Rumour, *, own: bool) -> None:

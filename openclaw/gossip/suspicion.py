@@ -27,6 +27,7 @@ class Suspicion:
     confirm_at: float | None = None
     asked: bool = False  # by us, since it last spoke or evidence came in
     not_before: float = float("-inf")  # what it is asked has time to be answered
+    call_at: float = float("inf")  # when it is called next, beside the questions
 
     def deadline(self, witnesses: int, settings: Settings) -> float:
         """When the suspect is down unless it spoke; `witnesses` others could still accuse it."""

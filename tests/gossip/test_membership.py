@@ -213,6 +213,18 @@ def test_a_suspect_whose_answer_comes_too_late_is_asked_again() -> None:
     assert [e.to for e in effects if isinstance(e, Send) and isinstance(e.message, Ping)] == [B]
 
 
+@pytest.mark.parametrize("nodes", [3, SETTINGS.flood_nodes_max + 1])
+def test_a_suspect_is_called_again_and_again_where_few_can_doubt_it(nodes: int) -> None:
+    """One answer that gets lost, or two, make nobody dead; hundreds who call at once would be too many."""
+    world = mesh(nodes)
+    world.cut = lambda source, _: source == B
+    world.run_until(lambda: world.status(A, B) is Status.SUSPECT)
+    world.sent_log.clear()
+    world.run(SETTINGS.suspect_s_min)
+    called = [at for at, source, sent in world.sent_log if source == A and asked([sent])]
+    assert (len(called) >= 4) is (nodes == 3)
+
+
 @pytest.mark.parametrize("slept", [False, True])
 def test_our_own_accusation_that_others_repeat_is_not_one_after_we_took_it_back(slept: bool) -> None:
     """What makes another's verdict ours is a question of our own that is open, not one from before a sleep."""
