@@ -47,6 +47,17 @@ FILE_BYTES_MAX = 10 << 30
 SUBMIT_BATCH_MAX = 256
 SIGNED_TOGETHER = 32  # tasks under one signature: each keeps the hashes of all of them on disk
 
+# Handlers.
+HANDLERS_MAX = 256  # task types that a node offers
+HANDLER_ARGS_INLINE_BYTES_MAX = 64 << 10  # larger arguments travel as a file
+RESULT_INLINE_BYTES_MAX = 16 << 10  # larger results do too
+RESULT_BYTES_MAX = 1 << 30
+HANDLER_TASKS_PER_PROCESS = 50_000  # then a fresh one takes its place
+HANDLER_CALLS_AHEAD_MAX = 16  # quick calls that one process is given at a time
+HANDLER_IDLE_S = 300.0  # a process that had nothing to do for so long goes
+HANDLER_LOG_BYTES_MAX = 1 << 20  # what is written past all handlers, for each process
+HANDLERS_LOAD_S_MAX = 60.0
+
 # The store.
 MAP_BYTES_MIN = 64 << 20
 MAP_BYTES_MAX = 64 << 30

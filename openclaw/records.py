@@ -86,6 +86,7 @@ class Needs(Record, frozen=True):
     cpus: Count = 0
     memory_bytes: Count = 0
     gpus: Count = 0
+    handler: Name = ""  # the task type of a handler
 
     @property
     def size(self) -> Size:
@@ -112,6 +113,8 @@ class Payload(Record, frozen=True):
     stdin: InputFile | None = None
     inputs: tuple[InputFile, ...] = ()
     outputs: tuple[Text, ...] = ()
+    handler: Name = ""  # a task type in place of `argv`
+    args: bytes = b""  # its arguments, as `handlers.values` has them; large ones are in `stdin`
 
 
 class Batch(Record, frozen=True):
@@ -160,6 +163,7 @@ class Exit(Record, frozen=True):
     outputs: tuple[InputFile, ...] = ()
     stdout_head: Count = 0  # where the cut begins, when there is one
     stderr_head: Count = 0
+    result: bytes = b""  # what a handler returned or raised; a large one is among the outputs
 
     @property
     def inline(self) -> bool:
@@ -278,6 +282,7 @@ class Meta(Record, frozen=True):
     intro_port: Count = 0
     memory_bytes: Count = 0
     gpus: Count = 0
+    handlers: tuple[Name, ...] = ()  # task types that it has a handler for
 
     @property
     def size(self) -> Size:

@@ -46,6 +46,10 @@ def node() -> None:
 @click.option("--label", multiple=True, metavar="K=V", help="For run --label.")
 @click.option("--policy", default=None, metavar="skills|commands|none", help="What others may run here.")
 @click.option("--skills-dir", multiple=True, metavar="DIR", help="A folder of skills.")
+@click.option(
+    "--handlers", multiple=True, metavar="MODULE[:ATTR]", help="Python functions that tasks may call here."
+)
+@click.option("--handlers-dir", default=None, hidden=True)
 @click.option("-d", "--detach", is_flag=True, help="Return when the node is ready.")
 @click.option("--ready-fd", type=int, default=None, hidden=True)
 @json_option

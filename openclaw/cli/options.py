@@ -31,6 +31,8 @@ def start_options(
             Path(folder).expanduser().absolute() for folder in _many(settings["skills_dir"].value)
         ),
         json=json,
+        handlers=_many(settings["handlers"].value),
+        handlers_dir=Path(str(settings["handlers_dir"].value)).expanduser().absolute(),
     )
 
 

@@ -19,6 +19,8 @@ SHELL = "/bin/sh"
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED)
 @click.option("--shell", default=None, metavar="LINE", help="Run a line of shell instead, like 'a | b'.")
+@click.option("--handler", default=None, metavar="TYPE", help="Call this Python function of a node instead.")
+@click.option("--payload", default=None, metavar="JSON", help="What the handler is called with.")
 @task_options
 @click.option(
     "--input", "inputs", multiple=True, metavar="FILE", help="Bring this file into its scratch directory."
@@ -32,22 +34,27 @@ SHELL = "/bin/sh"
 @click.option("-q", "--quiet", is_flag=True, help="Do not name the node.")
 @json_option
 @state_dir_option
-def run(argv: tuple[str, ...], shell: str | None, **options: Any) -> None:
+def run(argv: tuple[str, ...], shell: str | None, handler: str | None, **options: Any) -> None:
     """Run a command on the machine that can do it and has the fewest tasks.
 
     \b
     openclaw run -- hostname
     openclaw run --node nas --input film.mkv --output film.mp4 -- ffmpeg -i film.mkv film.mp4
     openclaw run --shell 'sort names | uniq -c'
+    openclaw run --handler double --payload 21
 
     Everything after -- is passed on verbatim. The exit code is the command's own; 124 timed out, 125 the mesh
     could not do it, 126 not executable, 127 not found, 130 cancelled, 128+n ended by signal n.
     """
-    if bool(argv) == (shell is not None):
-        raise click.UsageError("give a command after --, or a line with --shell (one of them)")
+    if bool(argv) + (shell is not None) + (handler is not None) != 1:
+        raise click.UsageError("give a command after --, a line with --shell, or a task type with --handler")
+    if options["payload"] is not None and handler is None:
+        raise click.UsageError("--payload is for --handler")
     folder = state_dir()
     with Client(folder) as client:
         request = _request(folder, argv, shell, options)
+        if handler is not None:
+            request |= {"kind": "handler", "handler": handler, "args": _arguments(options["payload"])}
         try:
             if options["detach"]:
                 _detached(client, request, options)
@@ -70,6 +77,18 @@ def _request(folder: Path, argv: tuple[str, ...], shell: str | None, options: di
     if options["stdin"]:
         request |= {"stdin": str(keep_stdin(folder)), "take_stdin": True}
     return request
+
+
+def _arguments(payload: str | None) -> bytes:
+    """One argument, or none."""
+    import json
+
+    from openclaw.handlers.values import encode
+
+    try:
+        return encode([[] if payload is None else [json.loads(payload)], {}])
+    except ValueError as error:
+        raise click.UsageError(f"--payload is not JSON: {error}") from None
 
 
 def _doubled(names: list[str]) -> list[str]:
@@ -96,7 +115,22 @@ def _foreground(client: Client, folder: Path, request: Doc, options: dict[str, A
                 note(f"wrote {file}")
     if options["as_json"]:
         emit(task)
+    elif task.get("handler") and task["state"] == "succeeded":
+        _print_result(client, task)
     leave(end(task))
+
+
+def _print_result(client: Client, task: Doc) -> None:
+    """What the handler returned, as JSON; a large result is in a file."""
+    import json
+
+    from openclaw.handlers.values import RESULT_FILE, shown
+
+    value = task["result"]["value"]
+    if any(output["name"] == RESULT_FILE for output in task["result"]["outputs"]):
+        path = client.call("output_path", answer_s=None, id=task["id"], name=RESULT_FILE)["path"]
+        value = shown(Path(path).read_bytes())
+    print(json.dumps(value))
 
 
 def _bring_back(client: Client, task: str, target: Path) -> None:

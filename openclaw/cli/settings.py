@@ -194,4 +194,6 @@ SETTINGS = (
     Setting("label", _labels, tuple),
     Setting("policy", _policy, lambda: "commands"),
     Setting("skills_dir", _list, tuple),
+    Setting("handlers", _list, tuple),
+    Setting("handlers_dir", str, os.getcwd),
 )

@@ -69,6 +69,7 @@ def show(id: str, as_json: bool) -> None:
             ("id", document["id"]),
             ("command", " ".join(document["argv"]) or document["name"]),
             ("state", _state(document)),
+            *((("progress", _progress(report)),) if (report := document.get("progress")) else ()),
             ("owner", ref(document["owner"])),
             ("node", ref(document["node"])),
             ("attempt", str(document["attempt"])),
@@ -86,6 +87,12 @@ def show(id: str, as_json: bool) -> None:
             for move in document["story"]
         ),
     )
+
+
+def _progress(report: Doc) -> str:
+    done = f"{report['done']:g} of {report['total']:g}" if report["total"] else f"{report['done']:g}"
+    share = f" ({100 * report['done'] / report['total']:.0f} %)" if report["total"] else ""
+    return f"{done}{share} {report['note']}".rstrip()
 
 
 def _state(document: Doc) -> str:

@@ -110,4 +110,4 @@ class Deliveries:
 def _weight(exit: Exit) -> int:
     """About how many bytes an outcome is in its message, rather too many."""
     files = sum(_FILE_OVERHEAD_BYTES + len(file.name.encode()) for file in exit.outputs)
-    return len(exit.stdout) + len(exit.stderr) + files + _OUTCOME_OVERHEAD_BYTES
+    return len(exit.stdout) + len(exit.stderr) + len(exit.result) + files + _OUTCOME_OVERHEAD_BYTES

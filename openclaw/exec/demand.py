@@ -112,7 +112,13 @@ class Demands:
 
 def weight(needs: Needs, job: str) -> int:
     """About how many bytes a row of this class is in a message, rather too many."""
-    words = [needs.node, job, *needs.skills, *(word for label in needs.labels for word in label)]
+    words = [
+        needs.node,
+        needs.handler,
+        job,
+        *needs.skills,
+        *(word for label in needs.labels for word in label),
+    ]
     return _ROW_OVERHEAD_BYTES + sum(len(word.encode()) + _WORD_OVERHEAD_BYTES for word in words)
 
 

@@ -35,6 +35,8 @@ def _meta_refusals(needs: Needs, meta: Meta) -> list[str]:
         reasons.append(f"does not run {needs.kind}s (its policy is {meta.policy})")
     reasons += _lacks(needs, meta)
     reasons += [f"has no label {k}={v}" for k, v in needs.labels if (k, v) not in meta.labels]
+    if needs.handler and needs.handler not in meta.handlers:
+        reasons.append(f"does not know the handler {needs.handler}")
     skills = {row.name: row for row in meta.skills} if needs.skills else {}
     for name in needs.skills:
         row = skills.get(name)

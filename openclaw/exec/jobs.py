@@ -38,3 +38,4 @@ class Job:
     ending: str = ""  # why it was told to end
     size: Size = ONE_SLOT
     gpus: tuple[int, ...] = ()  # while it runs
+    volatile: bool = False  # its executor keeps it in memory alone: lost with it, it may have started

@@ -21,7 +21,7 @@ from openclaw.exec.news import News
 from openclaw.exec.room import Line, Room, Taken
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import Holding, Status
-from openclaw.records import Attempt, Exit, Held, Member, Restored, Size, Table
+from openclaw.records import Attempt, Exit, Held, Kind, Member, Restored, Size, Table
 
 _STOP_MARGIN_S = 2.0
 _ASKS_DEFERRED_MAX = 1024
@@ -153,7 +153,7 @@ class Worker:
             if job is not None and job.phase is Phase.MAYBE:
                 effects += self._forget(job)  # its owner has moved on
             job = Job(item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch)
-            job.size = item.needs.size
+            job.size, job.volatile = item.needs.size, item.needs.kind is Kind.HANDLER
             self._jobs[item.task] = job
             self._waiting.add(job)
         return effects
@@ -231,6 +231,8 @@ class Worker:
             row = Attempt(job.task, job.token, job.owner, size=job.size, gpus=job.gpus)
             effects.append(e.Store(Table.ATTEMPTS, job.task, row))
             effects.append(e.Run(job.task, job.token, job.owner, job.payload, job.epoch, life, job.gpus))
+            if job.volatile:
+                job.payload = b""  # never asked for again under this token
         return effects
 
     def _started(self, task: TaskId, token: Token, started: float) -> None:

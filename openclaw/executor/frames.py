@@ -4,8 +4,9 @@ Promises: nothing longer than the limit is ever buffered; a longer frame raises 
 drops the connection.
 
 A frame is an array whose first element is its kind. From the node: `hello [limits]`, `start [specs]`,
-`kill [[task, token, reason, grace_s]]`, `forget [[task, token]]`, `stop grace_s`. From the executor:
-`held more [[task, token, exit or nil]]`, `started [[task, token, at]]`, `exited [[task, token, exit]]`.
+`kill [[task, token, reason, grace_s]]`, `forget [[task, token]]`, `handlers [references] [folders] slots`,
+`stop grace_s`. From the executor: `held more [[task, token, exit or nil]]`, `started [[task, token, at]]`,
+`progress [[task, token, done, total, note]]`, `exited [[task, token, exit]]`.
 Rows are only ever appended to, since an upgraded node finds yesterday's executor still running.
 """
 

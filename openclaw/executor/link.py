@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +26,7 @@ from openclaw.errors import MeshError, Unavailable
 from openclaw.executor.frames import Feed, Oversized, framed
 from openclaw.executor.paths import RUNS, run_name, socket_path
 from openclaw.executor.process import Limits, Spec
+from openclaw.handlers.pool import Offer
 from openclaw.ids import Epoch, NodeId, TaskId, Token
 from openclaw.records import Held, Payload
 
@@ -59,12 +61,24 @@ class _Started(_Frame, frozen=True, tag="started"):
     rows: tuple[tuple[TaskId, Token, float], ...]
 
 
+class _Progress(_Frame, frozen=True, tag="progress"):
+    rows: tuple[tuple[TaskId, Token, float, float, str], ...]
+
+
 class _Exited(_Frame, frozen=True, tag="exited"):
     rows: tuple[Held, ...]
 
 
-DECODER = msgspec.msgpack.Decoder(_Held | _Started | _Exited)
+DECODER = msgspec.msgpack.Decoder(_Held | _Started | _Progress | _Exited)
 ENCODER = msgspec.msgpack.Encoder()
+
+
+class Report(NamedTuple):
+    """How far a handler says it has come: `done` of `total`, 0 when that is not known."""
+
+    done: float
+    total: float
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +117,8 @@ class ExecutorLink(asyncio.Protocol):
         self._up = asyncio.Event()
         self._down = asyncio.Event()
         self._leaving = False
+        self._offer = Offer([], [], 0)
+        self.reports: dict[tuple[TaskId, Token], Report] = {}  # what handlers that run said last
         self.life = 0  # of executors that we had; counted when one is lost
         self._restoring: asyncio.Task[None] | None = None
 
@@ -178,6 +194,11 @@ class ExecutorLink(asyncio.Protocol):
         if rows:
             self._write(ENCODER.encode(("start", rows)))
 
+    def offer(self, offer: Offer) -> None:
+        """From now on handlers run here, and at most so many processes of them."""
+        self._offer = offer
+        self._write(ENCODER.encode(("handlers", *offer)))
+
     def kill(self, task: TaskId, token: Token, reason: str, grace_s: float) -> None:
         """End a command; its `ProcessExited` comes when nothing of it is left, at once if it is not there."""
         self._write(ENCODER.encode(("kill", ((task, token, reason, grace_s),))))
@@ -214,6 +235,8 @@ class ExecutorLink(asyncio.Protocol):
             timeout_s=payload.timeout_s,
             grace_s=self._grace_s,
             outputs=list(payload.outputs),
+            handler=payload.handler,
+            args=payload.args,
         )
 
     def _write(self, body: bytes) -> None:
@@ -243,6 +266,7 @@ class ExecutorLink(asyncio.Protocol):
         self._up.clear()
         self._down.clear()
         self._write(ENCODER.encode(("hello", self._limits)))
+        self._write(ENCODER.encode(("handlers", *self._offer)))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -257,6 +281,7 @@ class ExecutorLink(asyncio.Protocol):
         del exc
         was_up = self._up.is_set()
         self._transport = None
+        self.reports.clear()
         self._up.clear()
         self._down.set()
         self.life += 1
@@ -264,7 +289,7 @@ class ExecutorLink(asyncio.Protocol):
             self._on_event(ExecutorDown())
             self.keep()
 
-    def _hear(self, frame: _Held | _Started | _Exited) -> None:
+    def _hear(self, frame: _Held | _Started | _Progress | _Exited) -> None:
         match frame:
             case _Held(more, rows):
                 self._held.extend(rows)
@@ -275,9 +300,13 @@ class ExecutorLink(asyncio.Protocol):
             case _Started(rows=started):
                 for task, token, at in started:
                     self._on_event(ProcessStarted(task, token, at))
+            case _Progress(rows=reports):
+                for task, token, done, total, note in reports:
+                    self.reports[task, token] = Report(done, total, note)
             case _Exited(rows=exited):
                 for row in exited:
                     if row.exit is not None:
+                        self.reports.pop((row.task, row.token), None)
                         self._on_event(ProcessExited(row.task, row.token, row.exit))
 
     async def _restore(self) -> None:

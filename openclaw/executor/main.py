@@ -24,12 +24,13 @@ from typing import Any
 import msgpack
 
 from openclaw.executor.frames import Feed, Oversized, framed
-from openclaw.executor.orders import ROWS_BYTES, limits_of, seconds_of, spec_of
+from openclaw.executor.orders import ROWS_BYTES, limits_of, offer_of, seconds_of, spec_of
 from openclaw.executor.paths import RUNS, socket_path
 from openclaw.executor.process import Limits, base_environment
 from openclaw.executor.run import FOREVER, Run
 from openclaw.executor.supervisor import Supervisor
 from openclaw.executor.sweep import sweep
+from openclaw.handlers.process import Process
 from openclaw.platform import peer_uid
 
 ALREADY_RUNS = 3
@@ -85,6 +86,8 @@ class Executor:
                     self._serve_node(key.fileobj, events, now)
                 elif isinstance(key.data, Run):
                     self.supervisor.ended(key.data, now)
+                elif isinstance(key.data, Process):
+                    self.supervisor.pool.serve(key.data, key.fileobj, now)
                 elif key.fileobj is self.listener:
                     self._accept()
                 else:
@@ -104,7 +107,12 @@ class Executor:
 
     def _done(self, now: float) -> bool:
         supervisor = self.supervisor
-        if supervisor.running or supervisor.jobs or (supervisor.unwritten and not self.stopping):
+        if (
+            supervisor.running
+            or supervisor.pool.busy
+            or supervisor.jobs
+            or (supervisor.unwritten and not self.stopping)
+        ):
             return False
         if self.node is None:
             return self.stopping or now >= self.alone_since + IDLE_S
@@ -113,7 +121,7 @@ class Executor:
     def _wait_s(self, now: float) -> float | None:
         due = self.supervisor.next_at()
         if self.node is None:
-            idle = not self.supervisor.running
+            idle = not (self.supervisor.running or self.supervisor.pool.busy)
             due = min(due, self.alone_since + (IDLE_S if idle else self.limits.orphan_s))
         return None if due == FOREVER else max(0.0, due - now)
 
@@ -204,6 +212,8 @@ class Executor:
                 node.listing = self._listing()
                 self.supervisor.started.clear()
                 self.supervisor.exited.clear()
+            case ["handlers", [*references], [*folders], slots, *_]:
+                self.supervisor.pool.offer(offer_of(references, folders, slots))
             case ["stop", grace_s]:
                 self._stop(seconds_of(grace_s))
             case _:
@@ -252,6 +262,8 @@ class Executor:
         if supervisor.started:
             node.unsent += self._frame("started", [msgpack.packb(row) for row in supervisor.started])
             supervisor.started.clear()
+        if progress := supervisor.pool.take_progress():
+            node.unsent += self._frame("progress", [msgpack.packb(row) for row in progress])
         rows: list[bytes] = []
         size = 0
         for row in supervisor.exited:
@@ -326,6 +338,7 @@ def main(argv: list[str]) -> int:
     try:
         executor.serve()
     finally:
+        executor.supervisor.pool.close()
         path.unlink(missing_ok=True)
         os.close(lock)
     return 0

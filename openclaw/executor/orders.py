@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from openclaw.executor.process import Limits, Spec
+from openclaw.handlers.pool import Offer
 
 SECONDS_MAX = 1e12
 ROWS_BYTES = 1 << 20  # a frame of rows is closed at this size
@@ -17,10 +18,16 @@ def spec_of(row: list[Any]) -> Spec:
     """A row of a `start` frame. What would only fail once the command runs is refused here."""
     spec = Spec(*row[: len(Spec._fields)])
     words = [*spec.argv, *spec.outputs, *(word for pair in spec.env for word in pair)]
-    words += [spec.task, spec.cwd, spec.stdin_path]
-    if not all(isinstance(word, str) for word in words):
+    words += [spec.task, spec.cwd, spec.stdin_path, spec.handler]
+    if not all(isinstance(word, str) for word in words) or not isinstance(spec.args, bytes):
         raise ValueError(f"no command: {str(row)[:80]}")
     return spec._replace(timeout_s=seconds_of(spec.timeout_s), grace_s=seconds_of(spec.grace_s))
+
+
+def offer_of(references: list[Any], folders: list[Any], slots: object) -> Offer:
+    if not all(isinstance(word, str) for word in (*references, *folders)) or not isinstance(slots, int):
+        raise ValueError(f"no offer of handlers: {str(references)[:80]}")
+    return Offer(references, folders, slots)
 
 
 def limits_of(orphan_s: object, sizes: list[Any]) -> Limits:

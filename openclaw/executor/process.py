@@ -45,6 +45,8 @@ class Spec(NamedTuple):
     timeout_s: float
     grace_s: float
     outputs: list[str]
+    handler: str = ""  # a Python function that the node offers under this name, instead of `argv`
+    args: bytes = b""
 
 
 class ExitRow(NamedTuple):
@@ -65,6 +67,7 @@ class ExitRow(NamedTuple):
     outputs: tuple[tuple[str, str, int], ...] = ()
     stdout_head: int = 0
     stderr_head: int = 0
+    result: bytes = b""
 
 
 class Refused(Exception):

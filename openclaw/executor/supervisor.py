@@ -29,6 +29,7 @@ from openclaw.executor.process import (
     start,
 )
 from openclaw.executor.run import DRAIN_S, FOREVER, LOGS, Phase, Run
+from openclaw.handlers.pool import Pool
 from openclaw.platform import boot_id, exit_fd, process_start
 
 HeldRow = tuple[str, TokenRow, ExitRow | None]
@@ -58,6 +59,7 @@ class Supervisor:
         self.retry_at = FOREVER
         self.started: list[tuple[str, TokenRow, float]] = []
         self.exited: list[tuple[str, TokenRow, ExitRow]] = []
+        self.pool = Pool(state_dir, base, selector, self.started, self.exited)
 
     # --- what the node asks ----------------------------------------------------------------------
 
@@ -69,6 +71,9 @@ class Supervisor:
             self.exited.append((spec.task, spec.token, ExitRow(125, "spawn", str(error)[:ERROR_CHARS_MAX])))
             return
         folder = f"{self.runs}/{name}"
+        if spec.handler:
+            self.pool.start(spec, folder, now)
+            return
         try:
             for place in (folder, f"{folder}/{SCRATCH}"):
                 try:
@@ -117,6 +122,8 @@ class Supervisor:
         if name in self.running:
             self.running[name].end(reason, grace_s, now)
             return
+        if self.pool.kill(task, token, reason, grace_s, now):
+            return
         row = self._held_row(name)
         if row is None:
             ended = ExitRow(exit_code(0, reason), reason, "it was not running here")
@@ -135,6 +142,8 @@ class Supervisor:
             if kept:
                 os.close(kept[0])
             folder = f"{self.runs}/{name}"
+            if self.pool.forget(task, token) and not os.path.exists(folder):
+                return
             (self.removals if self._light(folder) else self.jobs).append(self._remove(folder))
 
     def _remove(self, folder: str) -> Iterator[None]:
@@ -146,13 +155,15 @@ class Supervisor:
     def end_all(self, reason: str, grace_s: float, now: float, error: str = "") -> None:
         for run in self.running.values():
             run.end(reason, grace_s, now, error)
+        self.pool.end_all(reason, grace_s, now, error)
 
     def held(self) -> Iterator[HeldRow]:
-        """All runs that got as far as a record: those that run, then those that ended."""
+        """All runs that got as far as a record, and what handlers were called for."""
         for name in sorted(os.listdir(self.runs)):
             row = self._held_row(name)
             if row:
                 yield row
+        yield from self.pool.held()
 
     def _held_row(self, name: str) -> HeldRow | None:
         parsed = parse_run_name(name)
@@ -174,13 +185,14 @@ class Supervisor:
         if self.jobs or self._may_remove():
             return 0.0
         retry_at = self.retry_at if self.unwritten else FOREVER
-        return min(retry_at, min((run.next_at for run in self.running.values()), default=FOREVER))
+        return min((retry_at, self.pool.next_at(), *(run.next_at for run in self.running.values())))
 
     def tick(self, now: float) -> None:
         """Timeouts, graces, logs, stragglers, and one step of each slow job."""
         for run in list(self.running.values()):
             if run.next_at <= now:
                 self._attend(run, now)
+        self.pool.tick(now)
         for _ in range(len(self.jobs)):
             self._step(self.jobs.popleft())
         if self._may_remove():

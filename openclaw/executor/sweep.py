@@ -18,6 +18,7 @@ from openclaw.executor.logs import head_bytes, trim
 from openclaw.executor.paths import RUNS, marker, parse_run_name
 from openclaw.executor.process import ENDED_CODES, ExitRow, Limits
 from openclaw.executor.run import LOGS
+from openclaw.handlers.pool import LOG, MARK
 from openclaw.platform import boot_id, living, process_start
 
 END_S_MAX = 5.0
@@ -26,6 +27,7 @@ POLL_S = 0.01
 
 def sweep(state_dir: Path, limits: Limits) -> None:
     """End and write down whatever has a record without an end."""
+    _end_handlers(state_dir)
     for name in sorted(os.listdir(state_dir / RUNS)):
         folder = str(state_dir / RUNS / name)
         if parse_run_name(name) is None:
@@ -38,6 +40,15 @@ def sweep(state_dir: Path, limits: Limits) -> None:
             continue  # its inputs were staged, it never started
         except OSError as error:
             print(f"cannot write down how {folder} ended: {error}", file=sys.stderr, flush=True)
+
+
+def _end_handlers(state_dir: Path) -> None:
+    """Warm processes of a lost executor, some of which may be busy; their logs say that there were any."""
+    logs = sorted(state_dir.glob(LOG.format("*")))
+    if logs:
+        _end(None, marker(state_dir, MARK))
+    for log in logs:
+        log.unlink()
 
 
 def _end(start: record.StartRow | None, mark: str) -> str:

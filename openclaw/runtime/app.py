@@ -40,6 +40,7 @@ from openclaw.messages import AnyMessage, DialBulk, Query, Reply, RosterSync
 from openclaw.node import Node
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Control
+from openclaw.runtime.handlers import Handlers
 from openclaw.runtime.joining import open_mesh
 from openclaw.runtime.loop import CoreLoop
 from openclaw.runtime.metrics import measure
@@ -171,6 +172,7 @@ class App:
         self._stack.push_async_callback(self.staging.close)
         self.submissions = Submissions(context)
         self.tasks = Tasks(context)
+        self.handlers = Handlers(context)
 
     async def _start_ports(self, port: int) -> None:
         context = self.context
@@ -195,7 +197,7 @@ class App:
         self._stack.push_async_callback(context.bulk.close)
 
     async def _start_core(self) -> None:
-        context = self.context
+        context, options = self.context, self._options
         perform = Perform(
             context,
             self.staging,
@@ -208,7 +210,7 @@ class App:
         )
         traced = self._tracing.performing(perform)
         self._loop = CoreLoop(context.node, context.now, context.store.commit, traced)
-        self.presence = Presence(context, self._intro.port)
+        self.presence = Presence(context, self._intro.port, await self.handlers.load(options.handlers))
         context.post(Started(self.presence.meta, self._wall_offset_s))
         self.peers.start()
         self.peers.introduce(self._met)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from openclaw.handlers.values import shown
 from openclaw.ids import NO_EPOCH, Epoch, NodeId
 from openclaw.records import Counts, Exit, Kind, Payload, Progress, State, Submission
 
@@ -65,6 +66,7 @@ def task_doc(submission: Submission, progress: Progress, owner: NodeId, name_of:
         "kind": str(kind),
         "argv": list(payload.argv) if kind is not Kind.HANDLER else [],
         "skill": skills[0] if skills else None,
+        "handler": payload.handler or None,
         "owner": node_ref(owner, name_of),
         "guardians": [],
         "provisional": False,
@@ -103,6 +105,7 @@ def _result(exit: Exit | None) -> Doc | None:
         "outputs": [
             {"name": output.name, "sha256": output.sha256, "size": output.size} for output in exit.outputs
         ],
+        "value": shown(exit.result) if exit.result else None,
     }
 
 

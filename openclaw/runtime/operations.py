@@ -177,7 +177,8 @@ class Operations:
 
     async def _show(self, request: Frame, _emit: Emit) -> Frame:
         snapshot = await self._tasks.read(await self._tasks.resolve(str(request["id"])))
-        return {"task": self._tasks.doc(snapshot), "exit_code": exit_code(snapshot.progress)}
+        doc = self._tasks.doc(snapshot) | {"progress": await self._tasks.progress(snapshot)}
+        return {"task": doc, "exit_code": exit_code(snapshot.progress)}
 
     async def _cancel(self, request: Frame, _emit: Emit) -> Frame:
         ids = request["ids"]

@@ -28,3 +28,5 @@ class StartOptions:
     policy: str  # "commands", "skills" or "none"
     skills_dirs: tuple[Path, ...]
     json: bool
+    handlers: tuple[str, ...] = ()  # MODULE, MODULE:ATTR or TYPE=MODULE:ATTR; FILE.py in place of MODULE
+    handlers_dir: Path | None = None  # imported from first

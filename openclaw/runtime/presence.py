@@ -20,7 +20,7 @@ from openclaw.runtime.views import facts
 class Presence:
     """Made when the ports are known; `meta` is what the core was last told."""
 
-    def __init__(self, context: Context, intro_port: int) -> None:
+    def __init__(self, context: Context, intro_port: int, handlers: tuple[str, ...]) -> None:
         self._context = context
         options = context.options
         hostname, system, arch = facts()
@@ -39,6 +39,7 @@ class Presence:
             bulk_port=context.bulk.port,
             intro_port=intro_port,
             memory_bytes=platform.memory_bytes(),
+            handlers=handlers,
         )
         context.skills.published = self.offer
 
@@ -64,6 +65,10 @@ class Presence:
         """Others read in our meta that they need not offer us anything; what waits here goes back."""
         self._publish(draining=draining)
         self._context.post(DrainAsked(draining))
+
+    def offers(self, handlers: tuple[str, ...]) -> None:
+        """Others may send tasks of these types."""
+        self._publish(handlers=handlers)
 
     def _publish(self, **changes: object) -> None:
         self.meta = msgspec.structs.replace(self.meta, **changes)

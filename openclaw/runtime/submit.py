@@ -88,6 +88,8 @@ class TaskRequest(msgspec.Struct, kw_only=True):
     inputs: Annotated[list[FileRequest], Bound(max_length=FILES_MAX)] = []
     outputs: Annotated[list[Text], Bound(max_length=FILES_MAX)] = []
     title: str = ""
+    handler: Name = ""  # a task type; `argv`, `env` and `cwd` are for commands then
+    args: bytes = b""  # what the handler is called with, as `handlers.values` has it
 
 
 class Submissions:
@@ -163,6 +165,7 @@ class Submissions:
                 request.needs.cpus,
                 request.needs.memory_bytes,
                 request.needs.gpus,
+                request.handler,
             )
             if needs not in known:
                 wanted = "shell" if needs.kind is Kind.COMMAND else "skill"
@@ -212,8 +215,7 @@ class Submissions:
                 )
 
     async def _payload(self, request: TaskRequest) -> Payload:
-        if not request.argv:
-            raise MeshError("there is no command to run", kind="usage", exit_code=2)
+        _check_kind(request)
         _check_size("arguments", request.argv, ARGV_BYTES_MAX)
         _check_size("environment", [*request.env, *request.env.values()], ENV_BYTES_MAX)
         stdin = None
@@ -230,6 +232,8 @@ class Submissions:
             stdin,
             inputs,
             tuple(request.outputs),
+            request.handler,
+            request.args,
         )
 
     async def _take_in(self, file: FileRequest) -> InputFile:
@@ -261,12 +265,28 @@ class Submissions:
         return tuple(
             Submission(
                 task, need, payload, batches[index // SIGNED_TOGETHER], index % SIGNED_TOGETHER, now,
-                title=(request.title or " ".join(request.argv))[:200],
+                title=(request.title or request.handler or " ".join(request.argv))[:200],
                 name=request.name[:128], job=request.job[:128], priority=request.priority,
                 retries=request.retries, once=request.once,
             )
             for index, (task, need, payload, request) in enumerate(zip(ids, needs, payloads, requests, strict=True))
         )  # fmt: skip
+
+
+def _check_kind(request: TaskRequest) -> None:
+    if (request.kind is Kind.HANDLER) != bool(request.handler):
+        raise MeshError(
+            "a task of the kind handler names its handler, and no other does", kind="usage", exit_code=2
+        )
+    if not request.handler and not request.argv:
+        raise MeshError("there is no command to run", kind="usage", exit_code=2)
+    if request.handler and (request.argv or request.env or request.cwd):
+        raise MeshError(
+            "a handler runs in a process that is there already: it takes no arguments of a command line, no "
+            "environment and no directory",
+            kind="usage",
+            exit_code=2,
+        )
 
 
 def _check_size(what: str, values: Sequence[str], limit: int) -> None:

@@ -10,15 +10,16 @@ import msgspec
 
 from openclaw.effects import CancelAsked
 from openclaw.errors import MeshError
-from openclaw.ids import NodeId, TaskId, owner_of
+from openclaw.ids import NodeId, TaskId, Token, owner_of
 from openclaw.messages import Cancel
-from openclaw.records import Progress, State, Submission
+from openclaw.records import Kind, Progress, State, Submission
 from openclaw.runtime.context import Context
 from openclaw.runtime.docs import Doc, exit_code, task_doc
 from openclaw.runtime.feed import Signal
 from openclaw.runtime.queries import LONG_POLL_S, Args
 
 PREFIX_CHARS_MIN = 4
+PROGRESS_S = 2.0
 LISTED_MAX = 10_000
 LISTED_BYTES_MAX = 512 << 10  # in one answer to another node
 CANCELLED_AT_ONCE_MAX = 1024
@@ -51,6 +52,7 @@ class Tasks:
             "task": self._answer_task,
             "tasks": self._answer_tasks,
             "find": self._answer_find,
+            "progress": self._answer_progress,
         }
 
     def doc(self, snapshot: Snapshot) -> Doc:
@@ -70,6 +72,26 @@ class Tasks:
         args: Args = {"id": task, "seen": _encode(seen.progress), "timeout_s": timeout_s}
         answer = await self._context.queries.ask(seen.owner, "task", args, timeout_s + 5.0)
         return self._snapshot(seen.owner, answer)
+
+    async def progress(self, snapshot: Snapshot) -> Doc | None:
+        """How far the handler of a running task says it has come: whoever runs it is asked, nobody else knows."""
+        progress = snapshot.progress
+        if snapshot.submission.needs.kind is not Kind.HANDLER or progress.state is not State.RUNNING:
+            return None
+        args: Args = {"id": snapshot.submission.task, "token": progress.token}
+        if progress.worker == self._context.me:
+            return self._reported(args)
+        try:
+            answer = await self._context.queries.ask(progress.worker, "progress", args, PROGRESS_S)
+        except MeshError:
+            return None
+        reported = answer.get("progress")
+        return reported if isinstance(reported, dict) else None
+
+    def _reported(self, args: Args) -> Doc | None:
+        task, token = TaskId(str(args["id"])), msgspec.convert(args["token"], Token)
+        report = self._context.link.reports.get((task, token))
+        return None if report is None else report._asdict()
 
     async def finished(self, task: TaskId) -> Snapshot:
         """Once the task is final and its outputs are at the owner. Survives an owner that is away for a while."""
@@ -234,6 +256,9 @@ class Tasks:
             if left < 0:
                 return {"tasks": rows[:count]}
         return {"tasks": rows}
+
+    async def _answer_progress(self, _peer: NodeId, args: Args) -> Args:
+        return {"progress": self._reported(args)}
 
     async def _answer_find(self, _peer: NodeId, args: Args) -> Args:
         return {"ids": list(self._context.store.find(str(args["prefix"])))}

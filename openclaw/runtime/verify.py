@@ -32,8 +32,9 @@ from openclaw.messages import (
     PingRequest,
     Rumour,
 )
-from openclaw.records import Batch
+from openclaw.records import Batch, Kind
 from openclaw.runtime.context import Context
+from openclaw.runtime.docs import decode_payload
 from openclaw.trust.batches import leaf, needs_bytes, verify_batch
 
 LEAF_BYTES = 16
@@ -58,12 +59,24 @@ def _genuine(context: Context, batches: tuple[Batch, ...], item: Item) -> bool:
     key = context.mesh.roster.signing_key(owner_of(item.task))
     if key is None or item.batch >= len(batches) or not TASK_ID.fullmatch(item.task):
         return False
+    if not _as_needed(item):
+        return False
     batch = batches[item.batch]
     start = item.leaf * LEAF_BYTES
     signed = batch.leaves[start : start + LEAF_BYTES]
     return signed == leaf(item.task, needs_bytes(item.needs), item.payload) and verify_batch(
         key, context.mesh.mesh_id, batch
     )
+
+
+def _as_needed(item: Item) -> bool:
+    """A node that lets handlers run and no commands must not be given a command under a handler's needs."""
+    if item.needs.kind is not Kind.HANDLER:
+        return True
+    try:
+        return decode_payload(item.payload).handler == item.needs.handler != ""
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _credible(context: Context, message: AnyMessage, sender: NodeId) -> bool:

@@ -77,6 +77,7 @@ class Views:
             "draining": meta.draining if meta else False,
             "metrics": self._metrics(node),
             "skills": [skill.name for skill in meta.skills if skill.eligible] if meta else [],
+            "handlers": list(meta.handlers) if meta else [],
             "labels": dict(meta.labels) if meta else {},
             "policy": str(meta.policy) if meta else None,
             "tier": str(meta.tier) if meta else None,

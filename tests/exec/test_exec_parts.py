@@ -125,6 +125,7 @@ MEMBER = Member(ME, "n0", EVERYTHING)
         (Needs(cpus=3), Meta(slots=2), MEMBER, True, "has 2 of the 3 slots"),
         (Needs(memory_bytes=3 << 30), Meta(memory_bytes=1 << 30), MEMBER, True, "has 1 GiB of the 3 GiB"),
         (Needs(gpus=1), Meta(), MEMBER, True, "has none of the 1 GPUs"),
+        (Needs(handler="fly"), Meta(handlers=("flow",)), MEMBER, True, "does not know the handler fly"),
         (
             Needs(skills=("fly",)),
             Meta(skills=(SkillRow("fly", eligible=False, missing=("wings",)),)),
@@ -508,6 +509,23 @@ def test_an_attempt_that_nobody_knows_is_told_until_its_owner_has_noted_it() -> 
     effects = worker.handle(e.Received(m.OutcomesStored(((TASK, token()),)), ME), again)
     assert e.Store(Table.ATTEMPTS, TASK, None) in effects
     assert told(again + 100) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "again"),
+    [(Kind.COMMAND, [], [token()]), (Kind.HANDLER, [Holding.MAYBE_STARTED], [])],
+)
+def test_what_an_executor_took_along_is_started_again_only_if_it_would_have_left_a_trace(
+    kind: Kind, told: list[Holding], again: list[Token]
+) -> None:
+    worker = working()
+    assert runs(worker, assign(needs=Needs(kind=kind), payload=b"p")) == [token()]
+    worker.handle(e.ExecutorDown(), 1.0)
+    worker.handle(e.ExecutorUp((), life=1), 2.0)
+    effects = worker.handle(e.Tick(), 2.0)
+    have = [effect.message for effect in effects if isinstance(effect, e.Send)]
+    assert [item[2] for message in have if isinstance(message, m.Have) for item in message.items] == told
+    assert [effect.token for effect in effects if isinstance(effect, e.Run)] == again
 
 
 def test_what_starts_is_stored_first() -> None:
