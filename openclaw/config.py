@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 PROTOCOL_VERSION = 1
@@ -62,6 +63,16 @@ HANDLERS_LOAD_S_MAX = 60.0
 MAP_BYTES_MIN = 64 << 20
 MAP_BYTES_MAX = 64 << 30
 DISK_FREE_BYTES_MIN = 64 << 20
+
+# What is kept, and how it goes.
+FILES_REST_S = 60.0  # a file that was used a moment ago is about to be used
+PARTIAL_REST_S = 24 * 3600.0
+ROOM_SHARE = 0.9  # of a limit that was passed: what is left after making room
+FORGET_FIRST_S = 60.0
+FORGET_EVERY_S = 600.0
+FORGET_AT_ONCE_MAX = 128  # tasks in one transaction
+FORGET_LOOK_MAX = 1024  # tasks in one read
+FORGET_PAUSE_S = 0.05
 
 # Connections.
 OPEN_FILES = 8192
@@ -132,6 +143,19 @@ SKILL_WARNINGS_MAX = 200
 SKILLS_EVERY_S = 5.0
 SKILLS_SHARE_MAX = 0.002  # of a core may go into looking whether folders have changed
 SKILLS_FIRST_S_MAX = 2.0  # that a node which starts waits for its skills
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a node takes and keeps. Each is a setting of that name."""
+
+    keep_s: float = 30 * 24 * 3600.0
+    keep_bytes: int = 8 << 30
+    files_bytes: int = 10 << 30
+
+
+# What peers and the wire take, whatever a node is told.
+LIMITS_MOST: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 from openclaw.ids import Epoch, NodeId, TaskId, Token
 from openclaw.messages import AnyMessage
 from openclaw.notes import Note
-from openclaw.records import Exit, Held, Member, Meta, Metrics, Record, Submission, Table
+from openclaw.records import Ended, Exit, Held, Member, Meta, Metrics, Record, Submission, Table
 
 T = TypeVar("T")
 
@@ -115,6 +115,13 @@ class CancelAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetAsked:
+    """These tasks of ours are over and have been kept long enough. Answered by `Forgotten`."""
+
+    tasks: tuple[Ended, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DrainAsked:
     draining: bool
 
@@ -170,8 +177,8 @@ class Fetched:
 
 Event = (
     Started | Received | Tick | WallClock | PeerFound | LinkUp | LinkDown | Resumed | RosterChanged
-    | MetaChanged | Measured | Submitted | CancelAsked | DrainAsked | StopAsked | ExecutorUp | ExecutorDown
-    | ProcessStarted | ProcessExited | Fetched
+    | MetaChanged | Measured | Submitted | CancelAsked | ForgetAsked | DrainAsked | StopAsked | ExecutorUp
+    | ExecutorDown | ProcessStarted | ProcessExited | Fetched
 )  # fmt: skip
 
 

@@ -2,6 +2,9 @@
 
 A name in here is a proof: a file appears under its hash only when all of its bytes are on disk and have been
 counted and hashed. What is cut off lies in `partial` and is taken up where it stopped.
+
+The folder is bounded by `evict`: what nobody needs goes, the longest unused first. The time of a file is when it was
+last used.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from openclaw.config import FILE_BYTES_MAX
+from openclaw.config import FILE_BYTES_MAX, FILES_REST_S, PARTIAL_REST_S, ROOM_SHARE
 from openclaw.errors import MeshError
 
 PIECE_BYTES = 1 << 20
@@ -69,6 +74,9 @@ class Files:
         self._partials = folder / "partial"
         self._partials.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
+        self._evicting = threading.Lock()
+        self._holds: Counter[str] = Counter()
+        self.bytes = sum(stat.st_size for _, stat in self._all())  # of all that are whole, about
 
     def path(self, sha256: str) -> Path:
         """Where the file is, or would be."""
@@ -78,6 +86,77 @@ class Files:
 
     def has(self, sha256: str) -> bool:
         return self.path(sha256).is_file()
+
+    def use(self, sha256: str) -> bool:
+        """Whether it is here; it stays for a moment then, also where room is made at this instant."""
+        with self._evicting:
+            try:
+                os.utime(self.path(sha256))
+            except FileNotFoundError:
+                return False
+            return True
+
+    @contextmanager
+    def held(self, names: Iterable[str]) -> Iterator[Callable[[str], None]]:
+        """None of these files goes meanwhile, however long it takes, nor those that are added."""
+        held: list[str] = []
+
+        def hold(sha256: str) -> None:
+            with self._evicting:
+                held.append(sha256)
+                self._holds[sha256] += 1
+
+        try:
+            for name in names:
+                hold(name)
+            yield hold
+        finally:
+            with self._evicting:
+                self._holds -= Counter(held)
+
+    def evict(
+        self, bytes_max: int, charged: Callable[[str], bool], needed: Callable[[str], bool], now: float
+    ) -> int:
+        """Make room until the files that are `charged` fit; the bytes that they take then.
+
+        `needed` ones stay, and what was used a moment before the UTC second `now`.
+        """
+        every = list(self._all())
+        self.bytes = sum(stat.st_size for _, stat in every)
+        found = [(path, stat) for path, stat in every if charged(path.name)]
+        left = sum(stat.st_size for _, stat in found)
+        self._drop_partials(now - PARTIAL_REST_S)
+        if left <= bytes_max:
+            return left
+        for path, stat in sorted(found, key=lambda each: each[1].st_mtime):
+            if left <= bytes_max * ROOM_SHARE:
+                break
+            if not needed(path.name) and self._drop(path, now - FILES_REST_S):
+                left -= stat.st_size
+        return left
+
+    def _all(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self._folder.glob("[0-9a-f][0-9a-f]/*"):
+            with suppress(FileNotFoundError):
+                yield path, path.stat()
+
+    def _drop(self, path: Path, unused_since: float) -> bool:
+        with self._evicting:
+            try:
+                if self._holds[path.name] > 0 or path.stat().st_mtime > unused_since:
+                    return False
+                self.bytes -= path.stat().st_size
+                path.unlink()
+            except FileNotFoundError:
+                return False
+            return True
+
+    def _drop_partials(self, untouched_since: float) -> None:
+        """What nobody has taken up again, and what a command left here for a node that did not take it."""
+        for path in (*self._partials.iterdir(), *self._folder.glob("incoming-*")):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime <= untouched_since:
+                    path.unlink()
 
     def open_read(self, sha256: str) -> BinaryIO:
         return self.path(sha256).open("rb")
@@ -102,7 +181,10 @@ class Files:
         with file:
             if os.fstat(file.fileno()).st_size > size:
                 file.truncate(0)
+            fresh = not target.exists()
             yield Writer(file, partial, target, size)
+            if fresh and target.exists():
+                self.bytes += size
 
     def link_into(self, sha256: str, target: Path) -> None:
         """Put a copy at `target` for a command to work on; what the command does to it stays its own."""
@@ -138,6 +220,7 @@ class Files:
                 os.fsync(file.fileno())
             target = self.path(whole.hexdigest())
             target.parent.mkdir(mode=0o700, exist_ok=True)
+            self.bytes += 0 if target.exists() else size
             os.replace(name, target)
         except BaseException:
             Path(name).unlink(missing_ok=True)

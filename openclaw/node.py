@@ -22,6 +22,7 @@ from openclaw.effects import (
     ExecutorDown,
     ExecutorUp,
     Fetched,
+    ForgetAsked,
     LinkDown,
     LinkUp,
     Machine,
@@ -55,6 +56,7 @@ from openclaw.notes import (
     Accepted,
     Cloned,
     Duplicate,
+    Forgotten,
     LeaderSeen,
     MemberChanged,
     MetaLearned,
@@ -66,7 +68,7 @@ from openclaw.notes import (
 )
 from openclaw.records import Restored
 
-FOR_PEOPLE: Final = (Accepted, TaskMoved, TaskFetched, Duplicate, Cloned, RosterDiffers)
+FOR_PEOPLE: Final = (Accepted, TaskMoved, TaskFetched, Forgotten, Duplicate, Cloned, RosterDiffers)
 """Notes that no machine waits for. There is one for every task that moves, and one event can move any number."""
 
 HEARD: Final = tuple(note for note in get_args(Note) if note not in FOR_PEOPLE)
@@ -217,6 +219,7 @@ class Node:
             Settled: others,
             Submitted: (owner,),
             CancelAsked: (owner,),
+            ForgetAsked: (owner,),
             Fetched: (owner,),
             DrainAsked: (worker,),
             StopAsked: others,

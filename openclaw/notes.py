@@ -79,6 +79,13 @@ class TaskFetched:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The records of these tasks are deleted: what else is kept of them may go."""
+
+    tasks: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Duplicate:
     """An attempt that was superseded turns out to have run too."""
 
@@ -142,6 +149,6 @@ class TurnTaken:
 
 Note = (
     MemberChanged | MetaLearned | LeaderSeen | LeaderChanged | RosterDiffers | Settled | Accepted | TaskMoved
-    | TaskFetched | Duplicate | LoadChanged | CountsChanged | GrantedChanged | IncarnationRaised | Cloned
+    | TaskFetched | Forgotten | Duplicate | LoadChanged | CountsChanged | GrantedChanged | IncarnationRaised | Cloned
     | OfferTurn | TurnTaken
 )  # fmt: skip

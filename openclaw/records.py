@@ -7,7 +7,7 @@ yesterday's decoder skips what it does not know, tomorrow's fills in what is mis
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta as Bound
 from msgspec import Struct
@@ -216,6 +216,15 @@ class Progress(Record, frozen=True):
     story: tuple[Move, ...] = ()
     fetched: bool = True  # outputs are at the owner
     intent: bool = False  # `--once`: an assign may have left
+
+
+class Ended(NamedTuple):
+    """A task that is over, and what its records, logs and outputs weigh at its owner."""
+
+    task: TaskId
+    state: State
+    finished: float  # wall clock
+    bytes: int
 
 
 class Attempt(Record, frozen=True):

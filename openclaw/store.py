@@ -10,8 +10,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
 
 import lmdb
 import msgspec
@@ -20,10 +20,33 @@ from openclaw.config import MAP_BYTES_MIN
 from openclaw.effects import Store as Write
 from openclaw.errors import BadState
 from openclaw.ids import NODE_ID_CHARS, TaskId, short
-from openclaw.records import Attempt, Counts, EpochRow, Number, Progress, Restored, State, Submission, Table
+from openclaw.records import (
+    Attempt,
+    Counts,
+    Ended,
+    EpochRow,
+    Number,
+    Progress,
+    Restored,
+    State,
+    Submission,
+    Table,
+)
 from openclaw.store_check import damaged
 from openclaw.store_env import DATA, Environment
-from openclaw.store_rows import AS_INPUT, INDEXES, OPEN, ORDER, Row, Rows, decode, over
+from openclaw.store_rows import (
+    AS_INPUT,
+    INDEXES,
+    NAMED,
+    OPEN,
+    ORDER,
+    SHA256_CHARS,
+    Row,
+    Rows,
+    decode,
+    order_prefix,
+    over,
+)
 from openclaw.store_verify import Problem, problems
 
 SCHEMA = 2  # 1 had no index of the files that tasks name
@@ -31,13 +54,12 @@ ROSTER, MESH = "roster", "mesh"
 TABLES = (*(table.value for table in Table), ROSTER, MESH, *INDEXES)
 
 
-class Ended(NamedTuple):
-    """A task that is over, and what its records, logs and outputs weigh on this disk."""
+class Need(Enum):
+    """Why a file by content must stay: an open task needs it, or a kept one left it."""
 
-    task: TaskId
-    state: State
-    finished: float  # wall clock
-    bytes: int
+    NONE = 0
+    INPUT = 1
+    OUTPUT = 2
 
 
 class Store:
@@ -176,17 +198,18 @@ class Store:
 
     # --- upkeep ----------------------------------------------------------------------------------
 
-    def ended(self, place: bytes, looked_max: int) -> tuple[list[Ended], bytes]:
+    def ended(self, place: bytes, looked_max: int, submitted_until: float) -> tuple[list[Ended], bytes]:
         """The tasks that are over among the next `looked_max` after `place`, by the time of their submission.
 
-        With the place that was reached: b"" when there are no more; it is also where to begin.
+        With the place that was reached: b"" when there are no more until then; it is also where to begin.
         """
         found: list[Ended] = []
+        until = order_prefix(submitted_until)
         with self._env.reading() as txn:
             cursor = txn.cursor(self._tables[ORDER])
-            there = cursor.set_range(place)
+            there = cursor.set_range(place) if place else cursor.first()
             for _ in range(looked_max):
-                if not there:
+                if not there or bytes(cursor.key()) > until:
                     return found, b""
                 ended = self._ended(txn, bytes(cursor.value()))
                 if ended is not None:
@@ -194,13 +217,26 @@ class Store:
                 there = cursor.next()
             return found, bytes(cursor.key()) if there else b""
 
-    def needs_file(self, sha256: str) -> bool:
-        """Whether a task that is not over needs it, or one that is kept left it."""
+    def file_need(self, sha256: str) -> Need:
+        """Why a file must stay, if it must."""
+        need = Need.NONE
         with self._env.reading() as txn:
-            return any(
-                kind != AS_INPUT or txn.get(task.encode(), db=self._tables[OPEN]) is not None
-                for task, kind in self._rows.names(txn, sha256)
-            )
+            for task, kind in self._rows.names(txn, sha256):
+                if kind != AS_INPUT:
+                    return Need.OUTPUT
+                if need is Need.NONE and txn.get(task.encode(), db=self._tables[OPEN]) is not None:
+                    need = Need.INPUT
+        return need
+
+    def has(self, task: TaskId) -> bool:
+        with self._env.reading() as txn:
+            return txn.get(task.encode(), db=self._tables[Table.TASKS]) is not None
+
+    def output_files(self) -> list[str]:
+        """The files that kept tasks left, by their hashes."""
+        with self._env.reading() as txn:
+            rows = self._rows.items(txn, NAMED)
+            return sorted({key[:SHA256_CHARS].decode() for key, kind in rows if kind != AS_INPUT})
 
     def task_bytes(self) -> int:
         """What the records of tasks take on the disk."""

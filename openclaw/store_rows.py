@@ -161,7 +161,12 @@ def over(progress: Progress) -> bool:
 
 
 def order_key(submission: Submission) -> bytes:
-    return struct.pack(">Q", max(0, int(submission.submitted * 1e6))) + submission.task.encode()
+    return order_prefix(submission.submitted) + submission.task.encode()
+
+
+def order_prefix(submitted: float) -> bytes:
+    """How the key begins of what was submitted then (UTC seconds)."""
+    return struct.pack(">Q", int(max(0.0, min(submitted * 1e6, 1e18))))
 
 
 def input_files(submission: Submission) -> frozenset[str]:

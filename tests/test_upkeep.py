@@ -33,7 +33,7 @@ from openclaw.records import (
     Submission,
     Table,
 )
-from openclaw.store import Store
+from openclaw.store import Need, Store
 from openclaw.store_env import Environment
 from openclaw.trust.identity import Identity
 
@@ -93,8 +93,8 @@ def test_an_older_store_is_brought_up_to_date_after_a_copy_that_was_read(folder:
     change(folder, make_old)
     with closing(Store.open(folder / "store")) as store:
         assert store.migrated_from == folder / "store.schema-1"
-        assert store.needs_file(sha(INPUT))
-        assert store.needs_file(sha(OUTPUT))
+        assert store.file_need(sha(INPUT)) is Need.INPUT
+        assert store.file_need(sha(OUTPUT)) is Need.OUTPUT
         assert store.problems() == []
     with closing(Environment.open_to_read(folder / "store.schema-1")) as copy:
         tables = copy.existing(["meta", "tasks"])

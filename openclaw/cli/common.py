@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from openclaw.cli.settings import state_folder
+from openclaw.cli.settings import seconds, state_folder
 from openclaw.client import Client
 from openclaw.errors import MeshError
 
@@ -18,7 +17,6 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 _STATE_DIR = "openclaw.state_dir"
 _JSON = "json"  # the entry reads it to know in which form to report a failure
 COMPLETED_TASKS_MAX = 50
-_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def duration(text: str) -> float:
@@ -27,16 +25,6 @@ def duration(text: str) -> float:
         return seconds(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-
-
-def seconds(text: str) -> float:
-    """Raises ValueError for what is no span of time."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
-        raise ValueError(f"{text!r} is no span of time; write 90, 10s, 5m, 2h or 1h30m")
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
-    return float(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
 
 
 def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], object]:

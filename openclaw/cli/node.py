@@ -45,6 +45,9 @@ def node() -> None:
 @click.option("--slots", default=None, metavar="N", help="Tasks at a time (default: one a core).")
 @click.option("--label", multiple=True, metavar="K=V", help="For run --label.")
 @click.option("--policy", default=None, metavar="skills|commands|none", help="What others may run here.")
+@click.option(
+    "--limit", multiple=True, metavar="NAME=VALUE", help="How much is taken and kept (see: openclaw config)."
+)
 @click.option("--skills-dir", multiple=True, metavar="DIR", help="A folder of skills.")
 @click.option(
     "--handlers", multiple=True, metavar="MODULE[:ATTR]", help="Python functions that tasks may call here."
@@ -64,6 +67,7 @@ def start(join: str | None, detach: bool, ready_fd: int | None, as_json: bool, *
 
     for name in ("mdns", "tailscale", "lead"):
         flags[name] = False if flags.pop(f"no_{name}") else None
+    flags |= starting.limits(flags.pop("limit"))
     folder = state_dir()
     settings = resolve(folder, flags)
     options = start_options(folder, settings, join=starting.token(join), json=as_json)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from openclaw.cli.settings import Resolved, Value
+from openclaw.cli.settings import LIMITS, Resolved, Value
+from openclaw.config import Limits
 from openclaw.runtime.options import StartOptions
 
 
@@ -30,6 +31,7 @@ def start_options(
         skills_dirs=tuple(
             Path(folder).expanduser().absolute() for folder in _many(settings["skills_dir"].value)
         ),
+        limits=Limits(**{setting.name: settings[setting.name].value for setting in LIMITS}),  # type: ignore[arg-type]
         json=json,
         handlers=_many(settings["handlers"].value),
         handlers_dir=Path(str(settings["handlers_dir"].value)).expanduser().absolute(),

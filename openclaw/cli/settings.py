@@ -6,13 +6,16 @@ with the place where it stands, and `openclaw config` can show every value and i
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
-from openclaw.config import ENV_PREFIX, PORT
+from openclaw.config import ENV_PREFIX, LIMITS_MOST, PORT, Limits
 from openclaw.errors import BadState, MeshError
 
 CONFIG_FILE = "config.toml"
@@ -21,7 +24,9 @@ PORT_MAX = 65533  # the intro and the bulk port follow the mesh port
 SLOTS_MAX = 4096
 NAME_CHARS_MAX = 63
 
-Value = str | int | bool | tuple[str, ...] | None
+Value = str | int | float | bool | tuple[str, ...] | None
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class Resolved(NamedTuple):
@@ -46,6 +51,24 @@ class WrongSetting(MeshError):
     exit_code = 2
 
 
+def seconds(text: str) -> float:
+    """Raises ValueError for what is no span of time."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
+        raise ValueError(f"{text!r} is no span of time; write 90, 10s, 5m, 2h or 1h30m")
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    return float(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
+
+
+def size(text: str) -> int:
+    """A number of bytes. Raises ValueError for what is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(i?B)?", text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no size; write 4096, 64K, 500M or 8G")
+    return int(float(found[1]) * _UNITS_BYTES[found[2]])
+
+
 def state_folder(flag: str | None, environ: Mapping[str, str] = os.environ) -> Path:
     """The folder of the node that a command talks to."""
     if chosen := flag or environ.get(STATE_DIR_VARIABLE):
@@ -65,7 +88,7 @@ def resolve(
     for setting in SETTINGS:
         variable = ENV_PREFIX + setting.name.upper()
         layers = (
-            (flags.get(setting.name), f"--{setting.name.replace('_', '-')}", "flag"),
+            (flags.get(setting.name), _flag(setting), "flag"),
             (environ.get(variable), variable, variable),
             (file.get(setting.name), f"{setting.name} in {path}", str(path)),
         )
@@ -76,6 +99,12 @@ def resolve(
         else:
             found[setting.name] = Resolved(setting.default(), "default")
     return found
+
+
+def _flag(setting: Setting) -> str:
+    if setting in LIMITS:
+        return f"--limit {setting.name}"
+    return f"--{setting.name.replace('_', '-')}"
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -182,6 +211,21 @@ def _policy(raw: object) -> str:
     return str(raw)
 
 
+def _limit(name: str) -> Setting:
+    """A limit, whose value is read by the unit that stands last in its name."""
+    most = LIMITS_MOST.get(name, math.inf)
+
+    def parse(raw: object) -> int | float:
+        text = str(raw)
+        value = seconds(text) if name.endswith("_s") else size(text)
+        if not 0 < value <= most:
+            raise ValueError(f"{text} is not above 0" + (f" and at most {most}" if most < math.inf else ""))
+        return value
+
+    return Setting(name, parse, lambda: getattr(Limits(), name))
+
+
+LIMITS = tuple(_limit(field.name) for field in fields(Limits))
 SETTINGS = (
     Setting("name", _name, _host_label),
     Setting("port", _whole(0, PORT_MAX), lambda: PORT),
@@ -196,4 +240,5 @@ SETTINGS = (
     Setting("skills_dir", _list, tuple),
     Setting("handlers", _list, tuple),
     Setting("handlers_dir", str, os.getcwd),
+    *LIMITS,
 )

@@ -10,13 +10,14 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, TextIO
 
 from openclaw.cli.output import emit, note
+from openclaw.cli.settings import WrongSetting
 from openclaw.client import Client, Doc
-from openclaw.config import INVITE_HOURS, NEIGHBOURS_S, START_S_MAX
+from openclaw.config import INVITE_HOURS, NEIGHBOURS_S, START_S_MAX, Limits
 from openclaw.errors import MeshError
 from openclaw.runtime.options import StartOptions
 
@@ -57,6 +58,18 @@ def token(join: str | None) -> str | None:
     if join != "-":
         return join
     return sys.stdin.readline(TOKEN_CHARS_MAX).strip() or None
+
+
+def limits(pairs: Sequence[str]) -> dict[str, str]:
+    """What --limit NAME=VALUE says, by name."""
+    names = [field.name for field in fields(Limits)]
+    found = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if name not in names or not value:
+            raise WrongSetting(f"--limit {pair}: not NAME=VALUE with one of the names {', '.join(names)}")
+        found[name] = value
+    return found
 
 
 def foreground(options: StartOptions, ready_fd: int | None) -> int:
@@ -167,6 +180,9 @@ def _arguments(options: StartOptions) -> list[str]:
         ("--handlers-dir", (str(options.handlers_dir),) if options.handlers else ()),
     ):
         arguments += [word for value in values for word in (flag, value)]
+    for field in fields(Limits):
+        if (value := getattr(options.limits, field.name)) != field.default:
+            arguments += ["--limit", f"{field.name}={value}"]
     if options.slots is not None:
         arguments += ["--slots", str(options.slots)]
     switches = (

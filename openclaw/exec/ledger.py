@@ -17,8 +17,8 @@ from openclaw.exec.outbox import Outbox
 from openclaw.exec.task import ACTIVE, advance, begin
 from openclaw.exec.timers import Timers
 from openclaw.ids import NodeId, TaskId, Token
-from openclaw.notes import Accepted, TaskFetched, TaskMoved
-from openclaw.records import Counts, Exit, Progress, State, Submission, Table
+from openclaw.notes import Accepted, Forgotten, TaskFetched, TaskMoved
+from openclaw.records import Counts, Ended, Exit, Progress, State, Submission, Table
 
 _COUNTED = {state: str(state) for state in State} | {State.RETRYING: "queued", State.CANCELLING: "running"}
 
@@ -184,6 +184,16 @@ class Ledger:
         self.out.effects.append(Store(Table.PROGRESS, progress.task, progress))
         self.out.effects.append(TaskFetched(progress.task))
         del self.tasks[progress.task], self.unfetched[progress.task]
+
+    def forget(self, ended: tuple[Ended, ...]) -> None:
+        """The only place where a task's records are deleted. What is in memory is not over, and stays."""
+        gone = [each for each in ended if each.state.final and each.task not in self.tasks]
+        for task, state, _, _ in gone:
+            self._counts[_COUNTED[state]] -= 1
+            self.out.effects.append(Store(Table.TASKS, task, None))
+            self.out.effects.append(Store(Table.PROGRESS, task, None))
+        self.counts_changed = True
+        self.out.effects.append(Forgotten(tuple(each.task for each in gone)))
 
     def backoff_s(self, failures: int) -> float:
         base: float = self.settings.retry_backoff_s * 2 ** min(max(failures - 1, 0), 16)

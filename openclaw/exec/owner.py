@@ -63,6 +63,8 @@ class Owner:
                 self.ledger.admit(tasks, now)
             case e.CancelAsked(tasks=tasks):
                 self._cancel(tasks, now)
+            case e.ForgetAsked(tasks=ended):
+                self.ledger.forget(ended)
             case e.Fetched():
                 self._fetched(event, now)
             case n.MemberChanged():

@@ -51,6 +51,7 @@ from openclaw.runtime.perform import Perform
 from openclaw.runtime.presence import Presence
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.queries import Queries
+from openclaw.runtime.retention import Retention
 from openclaw.runtime.skills import Skills
 from openclaw.runtime.sources import Sources
 from openclaw.runtime.staging import Staging
@@ -168,9 +169,10 @@ class App:
         )
         self.sources = Sources(context)
         self.pulls = Pulls(context, self.sources)
+        self.retention = Retention(context, self.sources)
         self.staging = Staging(context, self.sources, self.pulls)
         self._stack.push_async_callback(self.staging.close)
-        self.submissions = Submissions(context)
+        self.submissions = Submissions(context, self.retention)
         self.tasks = Tasks(context)
         self.handlers = Handlers(context)
 
@@ -202,6 +204,7 @@ class App:
             context,
             self.staging,
             self.submissions,
+            self.retention,
             meta_learned=self.peers.meta_learned,
             roster_differs=self.peers.roster_differs,
             stopped=self._stopped,
@@ -229,12 +232,9 @@ class App:
     async def _start_surroundings(self) -> None:
         """What the node does not need in order to serve."""
         context, options = self.context, self._options
-        measuring = asyncio.create_task(measure(context))
-        self._stack.callback(measuring.cancel)
-        watching = asyncio.create_task(context.skills.watch())
-        self._stack.callback(watching.cancel)
-        looking = asyncio.create_task(self.presence.find_gpus())
-        self._stack.callback(looking.cancel)
+        watching = (measure(context), context.skills.watch(), self.presence.find_gpus(), self.retention.run())
+        for work in watching:
+            self._stack.callback(asyncio.create_task(work).cancel)
         discovery = self._discovery = Discovery(
             context.mesh.tag,
             context.me,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from openclaw.config import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
@@ -27,6 +29,7 @@ class StartOptions:
     labels: tuple[tuple[str, str], ...]
     policy: str  # "commands", "skills" or "none"
     skills_dirs: tuple[Path, ...]
+    limits: Limits
     json: bool
     handlers: tuple[str, ...] = ()  # MODULE, MODULE:ATTR or TYPE=MODULE:ATTR; FILE.py in place of MODULE
     handlers_dir: Path | None = None  # imported from first

@@ -11,6 +11,7 @@ from openclaw.notes import (
     Accepted,
     Cloned,
     Duplicate,
+    Forgotten,
     IncarnationRaised,
     LeaderChanged,
     MemberChanged,
@@ -22,6 +23,7 @@ from openclaw.notes import (
 from openclaw.records import Meta
 from openclaw.runtime.context import Context
 from openclaw.runtime.docs import node_ref, utc
+from openclaw.runtime.retention import Retention
 from openclaw.runtime.staging import Staging
 from openclaw.runtime.submit import Submissions
 
@@ -34,6 +36,7 @@ class Perform:
         context: Context,
         staging: Staging,
         submissions: Submissions,
+        retention: Retention,
         *,
         meta_learned: Callable[[NodeId, Meta], None],
         roster_differs: Callable[[NodeId], None],
@@ -41,7 +44,8 @@ class Perform:
         cloned: Callable[[str], None],
         raised: Callable[[], None],
     ) -> None:
-        self._context, self._staging, self._submissions = context, staging, submissions
+        self._context, self._staging = context, staging
+        self._submissions, self._retention = submissions, retention
         self._meta_learned, self._roster_differs = meta_learned, roster_differs
         self._stopped, self._cloned, self._raised = stopped, cloned, raised
 
@@ -70,6 +74,8 @@ class Perform:
                 self._context.moves.moved(task)
             case Accepted():
                 self._submissions.accepted(effect)
+            case Forgotten():
+                self._retention.forgotten(effect)
             case Kill():
                 self._staging.kill(effect)
             case Redial(peer):

@@ -93,15 +93,10 @@ class Staging:
         self._staging[key] = asyncio.get_running_loop().create_task(self._stage(effect, payload))
 
     async def _stage(self, effect: Run, payload: Payload) -> None:
-        stdin = None
+        files = payload.inputs if payload.stdin is None else (*payload.inputs, payload.stdin)
         try:
-            scratch = self._context.link.run_dir(effect.task, effect.token) / SCRATCH
-            for file in payload.inputs:
-                await self._bring(file, effect.owner, FILE, file.sha256)
-                await asyncio.to_thread(self._context.files.link_into, file.sha256, scratch / file.name)
-            if payload.stdin is not None:
-                await self._bring(payload.stdin, effect.owner, FILE, payload.stdin.sha256)
-                stdin = self._context.files.path(payload.stdin.sha256)
+            with self._context.files.held(file.sha256 for file in files):
+                stdin = await self._bring_all(effect, payload)
         except (OSError, ValueError, MeshError) as error:
             self._staging.pop((effect.task, effect.token), None)
             text = f"its input could not be brought to this node: {error}"
@@ -110,13 +105,24 @@ class Staging:
         self._staging.pop((effect.task, effect.token), None)
         self._context.link.run_many([self._spec(effect, payload, stdin)])
 
+    async def _bring_all(self, effect: Run, payload: Payload) -> Path | None:
+        """The inputs into the scratch directory; where its standard input lies, if it has one."""
+        scratch = self._context.link.run_dir(effect.task, effect.token) / SCRATCH
+        for file in payload.inputs:
+            await self._bring(file, effect.owner, FILE, file.sha256)
+            await asyncio.to_thread(self._context.files.link_into, file.sha256, scratch / file.name)
+        if payload.stdin is None:
+            return None
+        await self._bring(payload.stdin, effect.owner, FILE, payload.stdin.sha256)
+        return self._context.files.path(payload.stdin.sha256)
+
     async def _bring(self, file: InputFile, peer: NodeId, kind: str, name: str) -> None:
         """The file is in this node's store of contents when it returns, checked by its hash.
 
         What came before a break is hashed again, and all of it synced: gigabytes, so not in the event loop.
         """
         files = self._context.files
-        if files.has(file.sha256):
+        if await asyncio.to_thread(files.use, file.sha256):
             return
         with ExitStack() as stack:
             writer = await asyncio.to_thread(stack.enter_context, files.writer(file.sha256, file.size))

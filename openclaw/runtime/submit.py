@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +45,7 @@ from openclaw.records import (
 )
 from openclaw.runtime.context import Context
 from openclaw.runtime.payloads import checked
+from openclaw.runtime.retention import Retention
 from openclaw.trust.batches import leaf, needs_bytes, sign_batch
 
 encode = msgspec.msgpack.encode
@@ -95,8 +96,8 @@ class TaskRequest(msgspec.Struct, kw_only=True):
 class Submissions:
     """Turns requests into accepted tasks of this node."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, retention: Retention) -> None:
+        self._context, self._retention = context, retention
         self._sequence = itertools.count(1)
         self._waiting: dict[TaskId, asyncio.Future[None]] = {}
 
@@ -108,7 +109,14 @@ class Submissions:
             )
         self._check_room(len(requests))
         needs = self._needs(requests, wait)
-        payloads = [encode(await self._payload(request)) for request in requests]
+        with self._context.files.held(()) as hold:
+            return await self._submit(requests, needs, hold)
+
+    async def _submit(
+        self, requests: Sequence[TaskRequest], needs: Sequence[Needs], hold: Callable[[str], None]
+    ) -> list[TaskId]:
+        """`hold` keeps the files of these tasks until a record on disk names them."""
+        payloads = [encode(await self._payload(request, hold)) for request in requests]
         for payload in payloads:
             if len(payload) > PAYLOAD_BYTES_MAX:
                 raise MeshError(
@@ -214,16 +222,16 @@ class Submissions:
                     kind="ambiguous",
                 )
 
-    async def _payload(self, request: TaskRequest) -> Payload:
+    async def _payload(self, request: TaskRequest, hold: Callable[[str], None]) -> Payload:
         _check_kind(request)
         _check_size("arguments", request.argv, ARGV_BYTES_MAX)
         _check_size("environment", [*request.env, *request.env.values()], ENV_BYTES_MAX)
         stdin = None
         if request.stdin is not None:
-            stdin = await self._take_in(FileRequest(path=request.stdin, name="stdin"))
+            stdin = await self._take_in(FileRequest(path=request.stdin, name="stdin"), hold)
             if request.take_stdin:
                 Path(request.stdin).unlink(missing_ok=True)
-        inputs = tuple([await self._take_in(file) for file in request.inputs])
+        inputs = tuple([await self._take_in(file, hold) for file in request.inputs])
         return Payload(
             tuple(request.argv),
             tuple(request.env.items()),
@@ -236,7 +244,8 @@ class Submissions:
             request.args,
         )
 
-    async def _take_in(self, file: FileRequest) -> InputFile:
+    async def _take_in(self, file: FileRequest, hold: Callable[[str], None]) -> InputFile:
+        await self._check_files(Path(file.path))
         try:
             sha256, size = await asyncio.to_thread(self._context.files.put, Path(file.path))
         except OSError as error:
@@ -245,7 +254,24 @@ class Submissions:
                 kind="no_input",
                 exit_code=125,
             ) from None
+        hold(sha256)
         return InputFile(file.name, sha256, size)
+
+    async def _check_files(self, path: Path) -> None:
+        """Room for one more file, made if need be: what open tasks need is never dropped for it."""
+        context = self._context
+        limit = context.options.limits.files_bytes
+        size = path.stat().st_size if path.is_file() else 0
+        if context.files.bytes + size <= limit:
+            return
+        needed = await self._retention.make_room(limit - size) if size <= limit else 0
+        if needed + size > limit:
+            raise Unavailable(
+                f"the input {path} of {size >> 20} MiB does not fit: files of tasks that are not over take "
+                f"{needed >> 20} MiB, and the limit is {limit >> 20} (openclaw config: files_bytes); try again when "
+                "some have ended",
+                kind="full",
+            )
 
     def _sign(
         self, requests: Sequence[TaskRequest], needs: Sequence[Needs], payloads: Sequence[bytes]

@@ -23,6 +23,7 @@ PROGRESS_S = 2.0
 LISTED_MAX = 10_000
 LISTED_BYTES_MAX = 512 << 10  # in one answer to another node
 CANCELLED_AT_ONCE_MAX = 1024
+DAY_S = 86400.0
 
 _encode = msgspec.msgpack.encode
 _submission = msgspec.msgpack.Decoder(Submission).decode
@@ -175,7 +176,8 @@ class Tasks:
                 owner = owner_of(TaskId(prefix))
                 away = "" if owner in self._context.node.membership.alive() else "; its owner may be away"
                 raise MeshError(
-                    f"there is no task {prefix}{away}; see: openclaw tasks --all", kind="no_such_task"
+                    f"there is no task {prefix}{away}; {self._keeping()}; see: openclaw tasks --all",
+                    kind="no_such_task",
                 )
             case many:
                 raise MeshError(f"{prefix} could be {', '.join(many[:5])}", kind="ambiguous")
@@ -204,8 +206,18 @@ class Tasks:
     def _local(self, task: TaskId) -> Snapshot:
         found = self._context.store.task(task)
         if found is None:
-            raise MeshError(f"there is no task {task}; see: openclaw tasks", kind="no_such_task")
+            raise MeshError(
+                f"there is no task {task}; {self._keeping()}; see: openclaw tasks", kind="no_such_task"
+            )
         return Snapshot(self._context.me, *found)
+
+    def _keeping(self) -> str:
+        """Why a task may be gone that somebody remembers."""
+        limits = self._context.options.limits
+        return (
+            f"what has ended is kept for {limits.keep_s / DAY_S:g} days and {limits.keep_bytes >> 20} MiB "
+            "(openclaw config: keep_s, keep_bytes)"
+        )
 
     async def _local_change(self, task: TaskId, seen: Progress, timeout_s: float) -> Snapshot:
         signal = Signal()

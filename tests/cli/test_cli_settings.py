@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from openclaw.__main__ import main
-from openclaw.cli.common import seconds
 from openclaw.cli.options import start_options
-from openclaw.cli.settings import WrongSetting, resolve, state_folder
+from openclaw.cli.settings import WrongSetting, resolve, seconds, state_folder
 from openclaw.config import PORT
 
 

@@ -1,0 +1,20 @@
+"""How long a task is kept once it is over: by age and by size, decided here for everybody who keeps one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from openclaw.records import Ended
+
+
+def outlived(ended: Sequence[Ended], wall_s: float, keep_s: float, excess_bytes: int) -> list[Ended]:
+    """Which of these tasks are to be forgotten at the UTC second `wall_s`; oldest first, as they are given.
+
+    All that ended `keep_s` ago; and when what is kept takes `excess_bytes` too many, the first until that is gone.
+    """
+    gone = []
+    for each in ended:
+        if excess_bytes > 0 or wall_s - each.finished >= keep_s:
+            gone.append(each)
+            excess_bytes -= each.bytes
+    return gone
