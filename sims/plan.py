@@ -118,7 +118,7 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
     happenings = swarm.happenings(rng, names(nodes), peace_s, busy_s, knobs)
     machines = swarm.machines(random.Random(f"{seed}:machines"), slots)
     happenings = swarm.demanding(
-        random.Random(f"{seed}:demanding"), happenings, machines, BUSY * (seconds - peace_s)
+        random.Random(f"{seed}:demanding"), happenings, machines[:nodes], BUSY * (seconds - peace_s)
     )
     link = swarm.weather(rng)
     leader_s = peace_s + CALM_S + LEADER_WITHIN_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import le
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,16 @@ def test_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plan_reads_as_it_was_written(seed: int) -> None:
     plan = draw(seed)
     assert loads(dumps(plan)) == plan
+
+
+def test_nothing_is_asked_of_a_drawn_world_that_no_machine_of_it_has() -> None:
+    for seed in range(1, 200):
+        plan = draw(seed, 2)
+        machines = list(zip(plan.slots, plan.memory_bytes, plan.gpus, strict=True))[: plan.nodes]
+        for work in plan.happenings:
+            if isinstance(work, Work):
+                asked = (work.cpus, work.memory_bytes, work.gpus)
+                assert any(all(map(le, asked, machine)) for machine in machines), seed
 
 
 def test_again_is_the_command_that_repeats_it() -> None:
