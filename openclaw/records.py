@@ -103,6 +103,18 @@ class InputFile(Record, frozen=True):
     size: Count
 
 
+class SkillCall(Record, frozen=True):
+    """What of a skill is to run. `tree` is the hash of the folder that the parameters were checked against.
+
+    Without an `entry` the task's `argv` begins with the path of a script in that folder.
+    """
+
+    name: Name
+    tree: Name
+    entry: Name = ""
+    params: str = "{}"  # JSON
+
+
 class Payload(Record, frozen=True):
     """What the worker's executor needs to start the task. Encoded once by the owner, then opaque."""
 
@@ -115,6 +127,7 @@ class Payload(Record, frozen=True):
     outputs: tuple[Text, ...] = ()
     handler: Name = ""  # a task type in place of `argv`
     args: bytes = b""  # its arguments, as `handlers.values` has them; large ones are in `stdin`
+    skill: SkillCall | None = None  # then the worker makes the command line from its own copy of the skill
 
 
 class Batch(Record, frozen=True):

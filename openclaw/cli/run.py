@@ -10,7 +10,8 @@ import click
 from openclaw.cli.common import json_option, state_dir, state_dir_option
 from openclaw.cli.follow import STDERR, STDOUT, Following, end
 from openclaw.cli.output import emit, leave, note
-from openclaw.cli.request import keep_stdin, task_options, task_request
+from openclaw.cli.request import keep_stdin, pair, task_options, task_request
+from openclaw.cli.skill_call import called, skill_request
 from openclaw.client import Client, Doc
 
 SHELL = "/bin/sh"
@@ -21,6 +22,7 @@ SHELL = "/bin/sh"
 @click.option("--shell", default=None, metavar="LINE", help="Run a line of shell instead, like 'a | b'.")
 @click.option("--handler", default=None, metavar="TYPE", help="Call this Python function of a node instead.")
 @click.option("--payload", default=None, metavar="JSON", help="What the handler is called with.")
+@click.option("-p", "params", type=pair, multiple=True, metavar="KEY=VALUE", help="A parameter of the skill.")
 @task_options
 @click.option(
     "--input", "inputs", multiple=True, metavar="FILE", help="Bring this file into its scratch directory."
@@ -42,17 +44,22 @@ def run(argv: tuple[str, ...], shell: str | None, handler: str | None, **options
     openclaw run --node nas --input film.mkv --output film.mp4 -- ffmpeg -i film.mkv film.mp4
     openclaw run --shell 'sort names | uniq -c'
     openclaw run --handler double --payload 21
+    openclaw run --skill system:facts
 
     Everything after -- is passed on verbatim. The exit code is the command's own; 124 timed out, 125 the mesh
     could not do it, 126 not executable, 127 not found, 130 cancelled, 128+n ended by signal n.
     """
-    if bool(argv) + (shell is not None) + (handler is not None) != 1:
-        raise click.UsageError("give a command after --, a line with --shell, or a task type with --handler")
+    skill = called(argv, options) if shell is None and handler is None else ""
+    if not skill and bool(argv) + (shell is not None) + (handler is not None) != 1:
+        raise click.UsageError(
+            "give a command after --, a line with --shell, a --skill, or a task type with --handler"
+        )
     if options["payload"] is not None and handler is None:
         raise click.UsageError("--payload is for --handler")
     folder = state_dir()
     with Client(folder) as client:
-        request = _request(folder, argv, shell, options)
+        call = skill_request(client, skill, argv, options) if skill else {}
+        request = _request(folder, argv, shell, options) | call
         if handler is not None:
             request |= {"kind": "handler", "handler": handler, "args": _arguments(options["payload"])}
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from openclaw.cli.common import connect, json_option, state_dir_option
-from openclaw.cli.output import emit, facts, note, table
+from openclaw.cli.common import connect, json_option, state_dir, state_dir_option
+from openclaw.cli.output import emit, facts, leave, note, table
 from openclaw.client import Doc
 
 TREE_CHARS = 8
@@ -96,3 +97,38 @@ def _properties(raw: Doc) -> dict[str, Any]:
 def _usage(raw: Doc) -> str:
     required = (raw.get("params") or {}).get("required") or []
     return "".join(f" -p {name}=…" for name in required)
+
+
+@skill.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@json_option
+@state_dir_option
+def check(folder: Path, as_json: bool) -> None:
+    """Check a folder that is to be a skill. Needs no node."""
+    from openclaw.skills.lint import check as checked
+
+    found = checked(folder, state_dir())
+    described = found.described
+    if as_json:
+        about = None
+        if described is not None:
+            entries = [entry.name for entry in described.entries]
+            about = {
+                "name": described.name,
+                "version": described.version,
+                "entries": entries,
+                "tree": found.tree,
+            }
+        problems = [
+            dict(zip(("level", "file", "line", "message"), each, strict=True)) for each in found.problems
+        ]
+        emit({"ok": found.ok, "skill": about, "missing_here": list(found.missing), "problems": problems})
+    else:
+        for level, file, line, text in found.problems:
+            print(f"{file}:{line}: {level}: {text}")
+        if described is not None:
+            names = ", ".join(entry.name for entry in described.entries) or "none"
+            print(f"{described.name}: {'fine' if found.ok else 'not yet'}; entrypoints: {names}")
+        if found.missing:
+            print(f"on this machine it lacks: {', '.join(found.missing)}")
+    leave(0 if found.ok else 1)

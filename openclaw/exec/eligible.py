@@ -5,7 +5,9 @@ Promises: an empty answer means eligible; otherwise each reason completes the se
 
 from __future__ import annotations
 
-from openclaw.records import Kind, Member, Meta, Needs, Policy
+from collections.abc import Mapping
+
+from openclaw.records import Kind, Member, Meta, Needs, Policy, SkillRow
 
 CAPABILITY = {Kind.COMMAND: "shell", Kind.SKILL: "skill", Kind.HANDLER: "skill"}
 """What the roster must allow the submitter for each kind of task."""
@@ -38,13 +40,20 @@ def _meta_refusals(needs: Needs, meta: Meta) -> list[str]:
     if needs.handler and needs.handler not in meta.handlers:
         reasons.append(f"does not know the handler {needs.handler}")
     skills = {row.name: row for row in meta.skills} if needs.skills else {}
-    for name in needs.skills:
-        row = skills.get(name)
-        if row is None:
-            reasons.append(f"does not have the skill {name}")
-        elif not row.eligible:
-            reasons.append(f"lacks for the skill {name}: {', '.join(row.missing) or 'something'}")
-    return reasons
+    return reasons + [each for name in needs.skills if (each := _skill_refusal(name, skills))]
+
+
+def _skill_refusal(wanted: str, skills: Mapping[str, SkillRow]) -> str:
+    """`wanted` is a skill's name, or NAME@TREE for the one whose folder's hash begins so."""
+    name, _, tree = wanted.partition("@")
+    row = skills.get(name)
+    if row is None:
+        return f"does not have the skill {name}"
+    if not row.eligible:
+        return f"lacks for the skill {name}: {', '.join(row.missing) or 'something'}"
+    if not row.tree.startswith(tree):
+        return f"has another skill {name} (hash {row.tree[: len(tree)]}, not {tree})"
+    return ""
 
 
 def _lacks(needs: Needs, meta: Meta) -> list[str]:

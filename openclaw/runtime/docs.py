@@ -58,6 +58,7 @@ def task_doc(submission: Submission, progress: Progress, owner: NodeId, name_of:
     payload = decode_payload(submission.payload)
     kind = submission.needs.kind
     skills = submission.needs.skills
+    called = payload.skill
     return {
         "id": submission.task,
         "name": submission.name or submission.title,
@@ -65,7 +66,7 @@ def task_doc(submission: Submission, progress: Progress, owner: NodeId, name_of:
         "exit_code": exit_code(progress),
         "kind": str(kind),
         "argv": list(payload.argv) if kind is not Kind.HANDLER else [],
-        "skill": skills[0] if skills else None,
+        "skill": f"{called.name}:{called.entry}".rstrip(":") if called else skills[0] if skills else None,
         "handler": payload.handler or None,
         "owner": node_ref(owner, name_of),
         "guardians": [],

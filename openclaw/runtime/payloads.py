@@ -20,7 +20,7 @@ def checked(data: bytes) -> Payload:
         payload = decode_payload(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MeshError(f"what the task carries cannot be read: {error}", kind="usage", exit_code=2) from None
-    if not payload.argv and not payload.handler:
+    if not payload.argv and not payload.handler and not (payload.skill and payload.skill.entry):
         raise MeshError("there is no command to run", kind="usage", exit_code=2)
     for name in (*(file.name for file in payload.inputs), *payload.outputs):
         _check_inside(name)

@@ -10,17 +10,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from openclaw.config import SKILLS_EVERY_S, SKILLS_FIRST_S_MAX, SKILLS_SHARE_MAX
 from openclaw.errors import MeshError, Unavailable
 from openclaw.ids import NodeId
 from openclaw.messages import Status
-from openclaw.records import SkillRow
+from openclaw.records import Payload, SkillCall, SkillRow
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Emit, Frame, Operation
 from openclaw.runtime.docs import Doc
 from openclaw.runtime.queries import Args
+from openclaw.skills.gating import Gate, environment
+from openclaw.skills.machine import ThisMachine
 from openclaw.skills.registry import Skill, choose, fit, row
+from openclaw.skills.resolve import resolved
 from openclaw.skills.scan import Catalog, Scanner
 
 OTHER = "other"
@@ -72,6 +76,16 @@ class Skills:
 
     def find(self, name: str) -> Skill | None:
         return self.catalog.find(name)
+
+    async def resolve(self, payload: Payload, call: SkillCall) -> Payload:
+        """The command that the call is here. Raises `SkillRefused`."""
+        skill = self.find(call.name)
+        if skill is not None and await asyncio.to_thread(self._scanner.changed, Path(skill.folder)):
+            await self.look()
+            skill = self.find(call.name)
+        gate = skill.described.gate if skill is not None else Gate()
+        own = environment(gate, ThisMachine(self._context.state_dir))
+        return resolved(payload, call, skill, own)
 
     # --- the mesh --------------------------------------------------------------------------------
 
@@ -142,7 +156,7 @@ class Skills:
         nodes = [node for node, each in holders if each.tree == shown.tree]
         return {
             "skill": self._doc(name, holders),
-            "chosen": shown.tree if chosen else None,
+            "tree": shown.tree,
             **await self._details(name, shown.tree, nodes),
         }
 

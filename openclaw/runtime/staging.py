@@ -26,6 +26,7 @@ from openclaw.runtime.context import Context
 from openclaw.runtime.payloads import checked
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.sources import FILE, LOG, OUTPUT, STREAMS, Sources
+from openclaw.skills.resolve import SkillRefused
 from openclaw.transport.bulk import PullError, Why
 
 
@@ -53,7 +54,7 @@ class Staging:
                     effect.task, effect.token, Exit(125, ended_by="stage", error=str(error)[:1024])
                 )
                 continue
-            if payload.inputs or payload.stdin is not None:
+            if payload.inputs or payload.stdin is not None or payload.skill is not None:
                 self._stage_later(effect, payload)
             else:
                 ready.append(self._spec(effect, payload))
@@ -95,11 +96,14 @@ class Staging:
     async def _stage(self, effect: Run, payload: Payload) -> None:
         files = payload.inputs if payload.stdin is None else (*payload.inputs, payload.stdin)
         try:
+            if payload.skill is not None:
+                payload = await self._context.skills.resolve(payload, payload.skill)
             with self._context.files.held(file.sha256 for file in files):
                 stdin = await self._bring_all(effect, payload)
         except (OSError, ValueError, MeshError) as error:
             self._staging.pop((effect.task, effect.token), None)
             text = f"its input could not be brought to this node: {error}"
+            text = str(error) if isinstance(error, SkillRefused) else text
             self._post_exit(effect.task, effect.token, Exit(125, ended_by="stage", error=text[:1024]))
             return
         self._staging.pop((effect.task, effect.token), None)

@@ -40,6 +40,7 @@ from openclaw.records import (
     Needs,
     Payload,
     Seconds,
+    SkillCall,
     Submission,
     Text,
 )
@@ -49,6 +50,7 @@ from openclaw.runtime.retention import Retention
 from openclaw.trust.batches import leaf, needs_bytes, sign_batch
 
 encode = msgspec.msgpack.encode
+TREE_CHARS = 16  # of a skill's hash, in what a task needs
 
 
 class NeedsRequest(msgspec.Struct, kw_only=True):
@@ -67,14 +69,24 @@ class FileRequest(msgspec.Struct, kw_only=True):
     name: Text
 
 
+class SkillRequest(msgspec.Struct, kw_only=True):
+    """A call of a skill, as `openclaw.skills.calls` checked it against the folder with the hash `tree`."""
+
+    name: Name
+    tree: Name
+    entry: Name = ""
+    params: dict[str, object] = {}
+
+
 class TaskRequest(msgspec.Struct, kw_only=True):
     """One task of the control socket's `submit` and `run`; checked field by field by msgspec.
 
     What the nouns do not bound to the same would be accepted here, and read by nobody afterwards.
     """
 
-    argv: list[str]
+    argv: list[str] = []
     kind: Kind = Kind.COMMAND
+    skill: SkillRequest | None = None
     env: dict[str, str] = {}
     cwd: str = ""
     timeout_s: Seconds = 0.0
@@ -169,7 +181,7 @@ class Submissions:
                 request.kind,
                 self._node_named(request.needs.node) if request.needs.node else NOBODY,
                 tuple(sorted(request.needs.labels.items())),
-                tuple(sorted(request.needs.skills)),
+                tuple(sorted(_skills(request))),
                 request.needs.cpus,
                 request.needs.memory_bytes,
                 request.needs.gpus,
@@ -242,6 +254,7 @@ class Submissions:
             tuple(request.outputs),
             request.handler,
             request.args,
+            _call(request.skill),
         )
 
     async def _take_in(self, file: FileRequest, hold: Callable[[str], None]) -> InputFile:
@@ -304,7 +317,11 @@ def _check_kind(request: TaskRequest) -> None:
         raise MeshError(
             "a task of the kind handler names its handler, and no other does", kind="usage", exit_code=2
         )
-    if not request.handler and not request.argv:
+    if (request.kind is Kind.SKILL) != (request.skill is not None):
+        raise MeshError(
+            "a task of the kind skill names its skill, and no other does", kind="usage", exit_code=2
+        )
+    if not request.handler and not request.argv and not (request.skill and request.skill.entry):
         raise MeshError("there is no command to run", kind="usage", exit_code=2)
     if request.handler and (request.argv or request.env or request.cwd):
         raise MeshError(
@@ -313,6 +330,18 @@ def _check_kind(request: TaskRequest) -> None:
             kind="usage",
             exit_code=2,
         )
+
+
+def _skills(request: TaskRequest) -> list[str]:
+    """What the worker has to have; of a skill that is called, the very one that it was checked against."""
+    called = request.skill
+    return [*request.needs.skills, *([f"{called.name}@{called.tree[:TREE_CHARS]}"] if called else [])]
+
+
+def _call(skill: SkillRequest | None) -> SkillCall | None:
+    if skill is None:
+        return None
+    return SkillCall(skill.name, skill.tree, skill.entry, msgspec.json.encode(skill.params).decode())
 
 
 def _check_size(what: str, values: Sequence[str], limit: int) -> None:

@@ -70,13 +70,16 @@ def _genuine(context: Context, batches: tuple[Batch, ...], item: Item) -> bool:
 
 
 def _as_needed(item: Item) -> bool:
-    """A node that lets handlers run and no commands must not be given a command under a handler's needs."""
-    if item.needs.kind is not Kind.HANDLER:
+    """A node that lets handlers or skills run and no commands must not be given a command under their needs."""
+    if item.needs.kind is Kind.COMMAND:
         return True
     try:
-        return decode_payload(item.payload).handler == item.needs.handler != ""
+        payload = decode_payload(item.payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
+    if item.needs.kind is Kind.SKILL:
+        return payload.skill is not None and not payload.handler
+    return payload.handler == item.needs.handler != ""
 
 
 def _credible(context: Context, message: AnyMessage, sender: NodeId) -> bool:

@@ -16,12 +16,14 @@ from openclaw.skills.json5 import Json
 from openclaw.skills.schema import Schema, complaints, faults, shown
 
 KEYS = frozenset({"description", "argv", "params", "inputs", "outputs", "timeout", "needs"})
-NEEDS = frozenset({"labels"})
+NEEDS = frozenset({"labels", "cpus", "memory", "gpus"})
 BASE_DIR, PYTHON, PARAMS, ARGS = "baseDir", "python", "params", "args"
 RESERVED = frozenset({BASE_DIR, PYTHON, PARAMS, ARGS})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WHOLE = re.compile(r"\{(\??)([A-Za-z_][\w-]*)\}")
 _INSIDE = re.compile(r"\{\??([A-Za-z_][\w-]*)\}")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)")
+_SIZES_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)?")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 SPAN_S_MAX = 1e9
@@ -40,6 +42,7 @@ class Entry:
     outputs: tuple[str, ...] = ()
     timeout_s: float = 0.0
     labels: tuple[tuple[str, str], ...] = ()
+    room: tuple[tuple[str, int], ...] = ()  # cpus, memory_bytes and gpus, where it asks for them
     description: str = ""
     raw: dict[str, Json] = field(default_factory=dict)  # as its author wrote it: what travels
 
@@ -90,22 +93,24 @@ def read_entry(name: str, raw: Json) -> tuple[Entry | None, list[str]]:
     if not isinstance(raw, dict):
         return None, ["it is no mapping"]
     argv, params = _argv(raw.get("argv")), raw.get("params", {})
-    timeout_s, labels = _span_s(raw.get("timeout", 0)), _labels(raw.get("needs", {}))
+    timeout_s, needs = _span_s(raw.get("timeout", 0)), raw.get("needs", {})
+    labels, room = _labels(needs), _room(needs)
     inputs, outputs = _texts(raw.get("inputs", [])), _texts(raw.get("outputs", []))
     wrong = [f"{key!r} is not understood" for key in sorted(raw.keys() - KEYS)]
     wrong += [] if argv else ["argv has to be a list of texts, or of lists of texts that go together"]
     wrong += [] if timeout_s is not None else [f"timeout {shown(raw.get('timeout'))} is no time, like 10m"]
-    wrong += [] if labels is not None else ["needs takes labels, as texts: {labels: {KEY: VALUE}}"]
+    if labels is None or room is None:
+        wrong.append("needs takes {labels: {KEY: VALUE}, cpus: 2, memory: 4G, gpus: 1}, any of them")
     wrong += [] if inputs is not None and outputs is not None else ["inputs and outputs are lists of names"]
     wrong += faults(params)
     if wrong or not isinstance(params, dict) or timeout_s is None or labels is None:
         return None, wrong
-    if inputs is None or outputs is None:
+    if inputs is None or outputs is None or room is None:
         return None, wrong
     params = {"additionalProperties": False, **params, "type": "object"}
     description = raw.get("description")
     about = description if isinstance(description, str) else ""
-    entry = Entry(name, argv, params, inputs, outputs, timeout_s, labels, about, raw)
+    entry = Entry(name, argv, params, inputs, outputs, timeout_s, labels, room, about, raw)
     wrong = [*_wrong_argv(entry), *_wrong_files(entry)]
     return (None, wrong) if wrong else (entry, [])
 
@@ -139,6 +144,21 @@ def _labels(raw: Json) -> tuple[tuple[str, str], ...] | None:
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         return None
     return tuple((key, str(value)) for key, value in sorted(labels.items()))
+
+
+def _room(raw: Json) -> tuple[tuple[str, int], ...] | None:
+    needs = raw if isinstance(raw, dict) else {}
+    found: list[tuple[str, int]] = []
+    for key in ("cpus", "gpus"):
+        count = needs.get(key, 0)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            return None
+        found += [(key, count)] if count else []
+    size = _SIZE.fullmatch(str(needs.get("memory", 0)))
+    if size is None:
+        return None
+    memory_bytes = int(float(size[1]) * _SIZES_BYTES[size[2]])
+    return (*found, *([("memory_bytes", memory_bytes)] if memory_bytes else []))
 
 
 def _wrong_argv(entry: Entry) -> list[str]:

@@ -94,6 +94,11 @@ class Scanner:
         warnings += [Warning(text.partition(": ")[0], 0, text.partition(": ")[2]) for text in passed]
         return Catalog(skills, tuple(warnings[:SKILL_WARNINGS_MAX]))
 
+    def changed(self, folder: Path) -> bool:
+        """Whether a skill's folder is not as it was when it was read."""
+        known = self._read.get(folder)
+        return known is None or known.fingerprint != fingerprint(folder)
+
     def _folder(self, folder: Path) -> _Read:
         known, now = self._read.get(folder), fingerprint(folder)
         return known if known is not None and known.fingerprint == now else read(folder)

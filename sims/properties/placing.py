@@ -36,7 +36,12 @@ def refused(needs: Needs, worker: NodeId, owner: NodeId, view: View) -> str:
         return "it is for another node"
     if needs.cpus > meta.slots or needs.memory_bytes > meta.memory_bytes or needs.gpus > meta.gpus:
         return f"{worker} is too small"
-    have = {skill.name for skill in meta.skills if skill.eligible}
+    have = {
+        name
+        for skill in meta.skills
+        if skill.eligible
+        for name in (skill.name, f"{skill.name}@{skill.tree[:16]}")
+    }
     if not set(needs.labels) <= set(meta.labels) or not set(needs.skills) <= have:
         return f"{worker} lacks what it needs"
     return ""

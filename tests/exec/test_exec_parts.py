@@ -127,6 +127,14 @@ MEMBER = Member(ME, "n0", EVERYTHING)
         (Needs(gpus=1), Meta(), MEMBER, True, "has none of the 1 GPUs"),
         (Needs(handler="fly"), Meta(handlers=("flow",)), MEMBER, True, "does not know the handler fly"),
         (
+            Needs(skills=("fly@a1",)),
+            Meta(skills=(SkillRow("fly", tree="b2"),)),
+            MEMBER,
+            True,
+            "hash b2, not a1",
+        ),
+        (Needs(skills=("fly@a1",)), Meta(skills=(SkillRow("fly"),)), MEMBER, True, "has another skill fly"),
+        (
             Needs(skills=("fly",)),
             Meta(skills=(SkillRow("fly", eligible=False, missing=("wings",)),)),
             MEMBER,
@@ -143,8 +151,8 @@ def test_each_refusal_is_said_in_words(
 
 
 def test_who_meets_all_needs_is_eligible() -> None:
-    needs = Needs(kind=Kind.SKILL, node=ME, labels=(("a", "b"),), skills=("fly",))
-    meta = Meta(labels=(("a", "b"),), skills=(SkillRow("fly"),), policy=Policy.SKILLS)
+    needs = Needs(kind=Kind.SKILL, node=ME, labels=(("a", "b"),), skills=("fly", "fly@a1"))
+    meta = Meta(labels=(("a", "b"),), skills=(SkillRow("fly", tree="a1b2"),), policy=Policy.SKILLS)
     assert refusals(needs, meta, MEMBER, True) == []
 
 
