@@ -149,13 +149,24 @@ SKILLS_FIRST_S_MAX = 2.0  # that a node which starts waits for its skills
 class Limits:
     """What a node takes and keeps. Each is a setting of that name."""
 
+    queue_tasks: int = 500_000  # that wait here
+    mesh_queue_tasks: int = 5_000_000  # that wait anywhere, when this node adds to them
+    payload_bytes: int = PAYLOAD_BYTES_MAX
+    argv_bytes: int = ARGV_BYTES_MAX
+    env_bytes: int = ENV_BYTES_MAX
+    output_bytes: int = OUTPUT_KEPT_BYTES_MAX  # of each stream of a command that runs here: head and tail
+    disk_free_bytes: int = DISK_FREE_BYTES_MIN  # below this nothing is accepted, and nothing runs here
     keep_s: float = 30 * 24 * 3600.0
     keep_bytes: int = 8 << 30
     files_bytes: int = 10 << 30
 
 
 # What peers and the wire take, whatever a node is told.
-LIMITS_MOST: Mapping[str, int] = {}
+LIMITS_MOST: Mapping[str, int] = {
+    "payload_bytes": PAYLOAD_BYTES_MAX,
+    "argv_bytes": ARGV_BYTES_MAX,
+    "env_bytes": ENV_BYTES_MAX,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class MetaChanged:
 class Measured:
     metrics: Metrics
     lag_s: float = 0.0  # how late the event loop ran, at worst, since the last reading
+    disk_low: bool = False  # the state folder's disk has less left than it must
 
 
 @dataclass(frozen=True, slots=True)

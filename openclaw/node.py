@@ -212,7 +212,7 @@ class Node:
             PeerFound: (membership,),
             LinkUp: (membership,),
             LinkDown: (membership,),
-            Measured: (membership,),
+            Measured: (membership, worker),
             MemberChanged: others,
             MetaLearned: others,
             LeaderSeen: (election,),

@@ -154,6 +154,10 @@ class Submission(Record, frozen=True):
     once: bool = False
 
 
+REFUSED = "refused"
+"""`Exit.ended_by` of an attempt that its node found no room for before it started: it goes back to its owner."""
+
+
 class Exit(Record, frozen=True):
     """How an attempt ended, as its executor saw it.
 

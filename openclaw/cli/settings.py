@@ -23,6 +23,7 @@ STATE_DIR_VARIABLE = ENV_PREFIX + "STATE_DIR"
 PORT_MAX = 65533  # the intro and the bulk port follow the mesh port
 SLOTS_MAX = 4096
 NAME_CHARS_MAX = 63
+LIMIT_TASKS_MAX = 1_000_000_000
 
 Value = str | int | float | bool | tuple[str, ...] | None
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -214,10 +215,13 @@ def _policy(raw: object) -> str:
 def _limit(name: str) -> Setting:
     """A limit, whose value is read by the unit that stands last in its name."""
     most = LIMITS_MOST.get(name, math.inf)
+    whole = _whole(1, LIMIT_TASKS_MAX)
 
     def parse(raw: object) -> int | float:
         text = str(raw)
-        value = seconds(text) if name.endswith("_s") else size(text)
+        value = (
+            seconds(text) if name.endswith("_s") else size(text) if name.endswith("_bytes") else whole(raw)
+        )
         if not 0 < value <= most:
             raise ValueError(f"{text} is not above 0" + (f" and at most {most}" if most < math.inf else ""))
         return value

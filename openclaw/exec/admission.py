@@ -14,11 +14,14 @@ from openclaw.exec.eligible import refusals, submitter_refusal
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, owner_of
 from openclaw.records import Member, Meta, Needs, Size
 
+DISK_LOW = "its disk is nearly full"
+
 
 class Admission:
     def __init__(self, me: NodeId, boot: str, settings: Settings, epoch: Epoch) -> None:
         self.draining = False
         self.stopping = False
+        self.disk_low = False
         self._me = me
         self._boot = boot
         self._settings = settings
@@ -31,7 +34,7 @@ class Admission:
 
     @property
     def open(self) -> bool:
-        return not (self.draining or self.stopping)
+        return not (self.draining or self.stopping or self.disk_low)
 
     @property
     def size(self) -> Size:
@@ -68,6 +71,8 @@ class Admission:
             return "stopping"
         if self.draining:
             return "draining"
+        if self.disk_low:
+            return DISK_LOW
         if assign.epoch < self._epoch:
             unexpired = assign.epoch == self._previous and now < self._previous_until_s
             if not unexpired:

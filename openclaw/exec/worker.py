@@ -13,7 +13,7 @@ from openclaw import effects as e
 from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.config import Settings
-from openclaw.exec.admission import Admission
+from openclaw.exec.admission import DISK_LOW, Admission
 from openclaw.exec.deliveries import Deliveries
 from openclaw.exec.fences import Fences
 from openclaw.exec.jobs import HOLDING, Job, Phase
@@ -21,7 +21,7 @@ from openclaw.exec.news import News
 from openclaw.exec.room import Line, Room, Taken
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import Holding, Status
-from openclaw.records import Attempt, Exit, Held, Kind, Member, Restored, Size, Table
+from openclaw.records import REFUSED, Attempt, Exit, Held, Kind, Member, Restored, Size, Table
 
 _STOP_MARGIN_S = 2.0
 _ASKS_DEFERRED_MAX = 1024
@@ -89,6 +89,11 @@ class Worker:
                 self._news.follow(epoch, now)
             case e.Started(meta=meta) | e.MetaChanged(meta=meta):
                 self._admission.offer(meta)
+            case e.Measured(disk_low=low):
+                if low is self._admission.disk_low:
+                    return []
+                self._admission.disk_low = low
+                self._hand_back(DISK_LOW if low else "")
             case e.DrainAsked(draining=draining):
                 self._admission.draining = draining
                 self._hand_back("draining" if draining else "")
@@ -249,6 +254,9 @@ class Worker:
             return []
         if job.phase is Phase.RUNNING:
             self._room.leave(job)
+        if exit.ended_by == REFUSED:
+            self._news.returned(job.owner, task, token, exit.error)
+            return self._forget(job)
         job.phase, job.payload = Phase.ENDED, b""
         self._news.ended(job.owner, task, token)
         if not self._admission.member(job.owner):

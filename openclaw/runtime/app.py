@@ -32,7 +32,7 @@ from openclaw.effects import (
     Started,
     StopAsked,
 )
-from openclaw.executor.link import ExecutorLink
+from openclaw.executor.link import LIMITS, ExecutorLink
 from openclaw.executor.paths import socket_path
 from openclaw.files import Files
 from openclaw.ids import BASE32, NodeId
@@ -41,6 +41,7 @@ from openclaw.node import Node
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Control
 from openclaw.runtime.handlers import Handlers
+from openclaw.runtime.intake import Intake
 from openclaw.runtime.joining import open_mesh
 from openclaw.runtime.loop import CoreLoop
 from openclaw.runtime.metrics import measure
@@ -99,7 +100,7 @@ class App:
 
     def __init__(self, options: StartOptions, stack: contextlib.AsyncExitStack) -> None:
         self._options, self._stack = options, stack
-        self._settings = Settings()
+        self._settings = Settings(queued_max=options.limits.queue_tasks)
         self._counters = wire.Counters()
         self._stopping = False
         self._left = False
@@ -165,14 +166,15 @@ class App:
         context.skills = Skills(context)
         await context.skills.first()
         context.link = ExecutorLink(
-            options.state_dir, self._executor_said, context.name_of(context.me), ORPHAN_S
-        )
+            options.state_dir, self._executor_said, context.name_of(context.me), ORPHAN_S,
+            LIMITS._replace(kept_bytes=options.limits.output_bytes),
+        )  # fmt: skip
         self.sources = Sources(context)
         self.pulls = Pulls(context, self.sources)
         self.retention = Retention(context, self.sources)
-        self.staging = Staging(context, self.sources, self.pulls)
+        self.staging = Staging(context, self.sources, self.pulls, self.retention)
         self._stack.push_async_callback(self.staging.close)
-        self.submissions = Submissions(context, self.retention)
+        self.submissions = Submissions(context, Intake(context, self.retention))
         self.tasks = Tasks(context)
         self.handlers = Handlers(context)
 

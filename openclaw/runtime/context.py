@@ -58,6 +58,11 @@ class Context:
     def me(self) -> NodeId:
         return self.keys.node_id
 
+    def disk_low(self, more_bytes: int = 0) -> int:
+        """The bytes that the disk has left, when it could not take `more_bytes` and keep its reserve; else 0."""
+        free = self.store.free_bytes()
+        return max(1, free) if free - more_bytes < self.options.limits.disk_free_bytes else 0
+
     def wall(self) -> float:
         """UTC seconds, for people."""
         return self.now() + self.wall_offset_s

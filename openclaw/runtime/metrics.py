@@ -28,9 +28,9 @@ async def measure(context: Context) -> None:
     loop = asyncio.get_running_loop()
     read(context.state_dir)
     while True:
-        context.post(Measured(read(context.state_dir)))
+        context.post(Measured(read(context.state_dir), disk_low=context.disk_low() > 0))
         due = loop.time() + MEASURE_EVERY_S
         await asyncio.sleep(MEASURE_EVERY_S)
         lag_s = loop.time() - due
         if lag_s > 0.05:
-            context.post(Measured(read(context.state_dir), lag_s))
+            context.post(Measured(read(context.state_dir), lag_s, context.disk_low() > 0))

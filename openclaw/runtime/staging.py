@@ -21,20 +21,28 @@ from openclaw.executor.link import RunSpec
 from openclaw.executor.paths import SCRATCH, run_name
 from openclaw.files import WrongContent
 from openclaw.ids import NodeId, TaskId, Token
-from openclaw.records import Exit, InputFile, Payload
+from openclaw.records import REFUSED, Exit, InputFile, Payload
 from openclaw.runtime.context import Context
 from openclaw.runtime.payloads import checked
 from openclaw.runtime.pulls import Pulls
+from openclaw.runtime.retention import Retention
 from openclaw.runtime.sources import FILE, LOG, OUTPUT, STREAMS, Sources
 from openclaw.skills.resolve import SkillRefused
+from openclaw.store_env import FULL_ERRNOS
 from openclaw.transport.bulk import PullError, Why
+
+
+class NoRoom(MeshError):
+    """Not here and not now; elsewhere, or later, there may be."""
+
+    kind = "disk_full"
 
 
 class Staging:
     """One asyncio task per attempt that has files, none for the others."""
 
-    def __init__(self, context: Context, sources: Sources, pulls: Pulls) -> None:
-        self._context, self._sources, self._pulls = context, sources, pulls
+    def __init__(self, context: Context, sources: Sources, pulls: Pulls, retention: Retention) -> None:
+        self._context, self._sources, self._pulls, self._retention = context, sources, pulls, retention
         self._staging: dict[tuple[TaskId, Token], asyncio.Task[None]] = {}
         self._fetching: dict[tuple[TaskId, Token], asyncio.Task[None]] = {}
         self._lanes: defaultdict[NodeId, asyncio.Semaphore] = defaultdict(
@@ -104,7 +112,8 @@ class Staging:
             self._staging.pop((effect.task, effect.token), None)
             text = f"its input could not be brought to this node: {error}"
             text = str(error) if isinstance(error, SkillRefused) else text
-            self._post_exit(effect.task, effect.token, Exit(125, ended_by="stage", error=text[:1024]))
+            ended_by = REFUSED if _no_room(error) else "stage"
+            self._post_exit(effect.task, effect.token, Exit(125, ended_by=ended_by, error=text[:1024]))
             return
         self._staging.pop((effect.task, effect.token), None)
         self._context.link.run_many([self._spec(effect, payload, stdin)])
@@ -112,11 +121,15 @@ class Staging:
     async def _bring_all(self, effect: Run, payload: Payload) -> Path | None:
         """The inputs into the scratch directory; where its standard input lies, if it has one."""
         scratch = self._context.link.run_dir(effect.task, effect.token) / SCRATCH
+        await self._make_room_for(
+            sum(2 * file.size for file in payload.inputs)
+        )  # kept, and in the scratch directory
         for file in payload.inputs:
             await self._bring(file, effect.owner, FILE, file.sha256)
             await asyncio.to_thread(self._context.files.link_into, file.sha256, scratch / file.name)
         if payload.stdin is None:
             return None
+        await self._make_room_for(payload.stdin.size)
         await self._bring(payload.stdin, effect.owner, FILE, payload.stdin.sha256)
         return self._context.files.path(payload.stdin.sha256)
 
@@ -132,6 +145,16 @@ class Staging:
             writer = await asyncio.to_thread(stack.enter_context, files.writer(file.sha256, file.size))
             await self._pulls.whole(peer, kind, name, writer.offset, writer.write)
             await asyncio.to_thread(writer.commit)
+
+    async def _make_room_for(self, size: int) -> None:
+        """Raises NoRoom when the disk has none, though files that nobody needs were dropped."""
+        context = self._context
+        if context.files.bytes + size > context.options.limits.files_bytes:
+            await self._retention.make_room()
+        if context.disk_low(size):
+            await self._retention.make_room(0)
+        if free := context.disk_low(size):
+            raise NoRoom(f"its disk has only {free >> 20} MiB left, too little for {size >> 20} MiB more")
 
     def _spec(self, effect: Run, payload: Payload, stdin: Path | None = None) -> RunSpec:
         stdin_path = "" if stdin is None else str(stdin)
@@ -163,6 +186,7 @@ class Staging:
 
     async def _fetch_all(self, effect: Fetch) -> None:
         exit, attempt = effect.exit, run_name(effect.task, effect.token)
+        await self._make_room_for(exit.kept_bytes)
         for stream, inline, size, cut, head in zip(
             STREAMS,
             (exit.stdout, exit.stderr),
@@ -187,6 +211,10 @@ class Staging:
             file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())  # its worker forgets it after this
         partial.replace(kept)
+
+
+def _no_room(error: Exception) -> bool:
+    return isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in FULL_ERRNOS)
 
 
 def _private(path: str, flags: int) -> int:

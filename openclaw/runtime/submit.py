@@ -16,12 +16,8 @@ import msgspec
 from msgspec import Meta as Bound
 
 from openclaw.config import (
-    ARGV_BYTES_MAX,
-    DISK_FREE_BYTES_MIN,
-    ENV_BYTES_MAX,
     FILES_MAX,
     NEEDS_MAX,
-    PAYLOAD_BYTES_MAX,
     PRIORITY_MAX,
     SIGNED_TOGETHER,
     SUBMIT_BATCH_MAX,
@@ -45,8 +41,8 @@ from openclaw.records import (
     Text,
 )
 from openclaw.runtime.context import Context
+from openclaw.runtime.intake import Intake
 from openclaw.runtime.payloads import checked
-from openclaw.runtime.retention import Retention
 from openclaw.trust.batches import leaf, needs_bytes, sign_batch
 
 encode = msgspec.msgpack.encode
@@ -108,8 +104,8 @@ class TaskRequest(msgspec.Struct, kw_only=True):
 class Submissions:
     """Turns requests into accepted tasks of this node."""
 
-    def __init__(self, context: Context, retention: Retention) -> None:
-        self._context, self._retention = context, retention
+    def __init__(self, context: Context, intake: Intake) -> None:
+        self._context, self._intake = context, intake
         self._sequence = itertools.count(1)
         self._waiting: dict[TaskId, asyncio.Future[None]] = {}
 
@@ -119,7 +115,7 @@ class Submissions:
             raise MeshError(
                 f"a request carries 1 to {SUBMIT_BATCH_MAX} tasks, not {len(requests)}", kind="usage"
             )
-        self._check_room(len(requests))
+        self._intake.check_room(len(requests))
         needs = self._needs(requests, wait)
         with self._context.files.held(()) as hold:
             return await self._submit(requests, needs, hold)
@@ -130,13 +126,7 @@ class Submissions:
         """`hold` keeps the files of these tasks until a record on disk names them."""
         payloads = [encode(await self._payload(request, hold)) for request in requests]
         for payload in payloads:
-            if len(payload) > PAYLOAD_BYTES_MAX:
-                raise MeshError(
-                    f"a task may carry {PAYLOAD_BYTES_MAX >> 10} KiB of arguments and environment, this one has "
-                    f"{len(payload) >> 10}; put the data in a file and use --input",
-                    kind="too_large",
-                    exit_code=125,
-                )
+            self._intake.check_payload(payload)
             checked(payload)
         tasks = self._sign(requests, needs, payloads)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -153,22 +143,6 @@ class Submissions:
         future = self._waiting.get(note.tasks[0]) if note.tasks else None
         if future is not None and not future.done():
             future.set_result(None)
-
-    def _check_room(self, count: int) -> None:
-        context = self._context
-        if context.node.owner.room() < count:
-            raise Unavailable(
-                f"this node already holds {context.node.owner.queued} waiting tasks and takes no more for now; "
-                "try again when some have run (openclaw status)",
-                kind="full",
-            )
-        free = context.store.free_bytes()
-        if free < DISK_FREE_BYTES_MIN:
-            raise Unavailable(
-                f"the disk under {context.state_dir} has only {free >> 20} MiB left; nothing is accepted until "
-                "there is room, so that nothing accepted can be lost",
-                kind="disk_full",
-            )
 
     def _needs(self, requests: Sequence[TaskRequest], wait: bool) -> list[Needs]:
         """The needs of each, as nouns. Equal ones are checked once."""
@@ -236,8 +210,7 @@ class Submissions:
 
     async def _payload(self, request: TaskRequest, hold: Callable[[str], None]) -> Payload:
         _check_kind(request)
-        _check_size("arguments", request.argv, ARGV_BYTES_MAX)
-        _check_size("environment", [*request.env, *request.env.values()], ENV_BYTES_MAX)
+        self._intake.check_command(request.argv, request.env)
         stdin = None
         if request.stdin is not None:
             stdin = await self._take_in(FileRequest(path=request.stdin, name="stdin"), hold)
@@ -258,7 +231,7 @@ class Submissions:
         )
 
     async def _take_in(self, file: FileRequest, hold: Callable[[str], None]) -> InputFile:
-        await self._check_files(Path(file.path))
+        await self._intake.check_file(Path(file.path))
         try:
             sha256, size = await asyncio.to_thread(self._context.files.put, Path(file.path))
         except OSError as error:
@@ -269,22 +242,6 @@ class Submissions:
             ) from None
         hold(sha256)
         return InputFile(file.name, sha256, size)
-
-    async def _check_files(self, path: Path) -> None:
-        """Room for one more file, made if need be: what open tasks need is never dropped for it."""
-        context = self._context
-        limit = context.options.limits.files_bytes
-        size = path.stat().st_size if path.is_file() else 0
-        if context.files.bytes + size <= limit:
-            return
-        needed = await self._retention.make_room(limit - size) if size <= limit else 0
-        if needed + size > limit:
-            raise Unavailable(
-                f"the input {path} of {size >> 20} MiB does not fit: files of tasks that are not over take "
-                f"{needed >> 20} MiB, and the limit is {limit >> 20} (openclaw config: files_bytes); try again when "
-                "some have ended",
-                kind="full",
-            )
 
     def _sign(
         self, requests: Sequence[TaskRequest], needs: Sequence[Needs], payloads: Sequence[bytes]
@@ -342,20 +299,6 @@ def _call(skill: SkillRequest | None) -> SkillCall | None:
     if skill is None:
         return None
     return SkillCall(skill.name, skill.tree, skill.entry, msgspec.json.encode(skill.params).decode())
-
-
-def _check_size(what: str, values: Sequence[str], limit: int) -> None:
-    total = sum(len(value.encode()) + 1 for value in values)
-    if total > limit:
-        raise MeshError(
-            f"the {what} come to {total >> 10} KiB, the limit is {limit >> 10}; put the data in a file and use --input",
-            kind="too_large",
-            exit_code=125,
-        )
-    if any("\0" in value for value in values):
-        raise MeshError(
-            f"the {what} contain a NUL byte, which no process can be given", kind="usage", exit_code=2
-        )
 
 
 def parse_requests(rows: object) -> list[TaskRequest]:

@@ -126,6 +126,11 @@ class Views:
 
     def _warnings(self, admins: int) -> list[str]:
         warnings = list(self._context.warnings)
+        if free := self._context.disk_low():
+            warnings.append(
+                f"the disk under {self._context.state_dir} has only {free >> 20} MiB left: nothing is accepted "
+                "and nothing new runs here until there is room"
+            )
         if admins == 1 and len(self._context.mesh.roster.members()) > 1:
             warnings.append(
                 "only one node can let others in; make a second admin: openclaw node invite --capabilities "

@@ -13,7 +13,19 @@ from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.config import Settings
 from openclaw.ids import Incarnation, TaskId
-from openclaw.records import Attempt, Exit, InputFile, Meta, Needs, Policy, Restored, State, Table
+from openclaw.records import (
+    REFUSED,
+    Attempt,
+    Exit,
+    InputFile,
+    Meta,
+    Metrics,
+    Needs,
+    Policy,
+    Restored,
+    State,
+    Table,
+)
 
 Q, P, R = State.QUEUED, State.PLACED, State.RUNNING
 
@@ -710,6 +722,42 @@ def test_a_draining_worker_takes_nothing_more() -> None:
     mesh.give(1, e.DrainAsked(False))
     mesh.advance(1)
     assert {mesh.state(task) for task in tasks} == {R}
+
+
+def test_a_worker_whose_disk_is_nearly_full_takes_nothing_and_gives_back_what_waits() -> None:
+    mesh = Mesh(2)
+    there = Needs(node=mesh.ids[1])
+    for _ in range(3):
+        mesh.submit(0, 2, needs=there)
+        mesh.finish(runtime_s=0.01)  # short, so more are granted than run at once
+    tasks = mesh.submit(0, 8, needs=there)
+    running = len(mesh.starts)
+    assert mesh[1].worker.queued > 0
+    mesh.give(1, e.Measured(Metrics(), disk_low=True))
+    mesh.run()
+    assert mesh[1].worker.queued == 0
+    mesh.finish()
+    mesh.advance(3)
+    assert len(mesh.starts) == running
+    mesh.give(1, e.Measured(Metrics(), disk_low=False))
+    for _ in range(20):
+        mesh.advance(5)
+        mesh.finish()
+    assert {mesh.state(task) for task in tasks} == {State.SUCCEEDED}
+
+
+def test_what_a_worker_finds_no_room_for_goes_elsewhere_and_is_no_failure() -> None:
+    mesh = Mesh(2)
+    (task,) = mesh.submit(0, needs=Needs(node=mesh.ids[1]))
+    mesh.finish(exit=Exit(125, ended_by=REFUSED, error="its disk has only 3 MiB left"))
+    mesh.advance(1)
+    assert mesh.state(task) in (R, Q, State.PLACED)
+    assert any("3 MiB" in move.reason for move in mesh.progress(task).story)
+    mesh.advance(5)
+    mesh.finish()
+    mesh.advance(1)
+    assert mesh.state(task) is State.SUCCEEDED
+    assert not [row for row in mesh[1].disk.values() if isinstance(row, Attempt)]
 
 
 def test_what_a_revoked_node_submitted_ends() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -11,16 +12,19 @@ from typing import cast
 import msgspec
 import pytest
 
+from openclaw.config import Limits
 from openclaw.effects import Event, Fetch, Fetched, ProcessExited, Run
 from openclaw.executor.link import RunSpec
 from openclaw.executor.paths import RUNS, SCRATCH, run_name
 from openclaw.files import Files
 from openclaw.ids import NO_EPOCH, NodeId, TaskId, Token
-from openclaw.records import Exit, InputFile, Payload
+from openclaw.records import REFUSED, Exit, InputFile, Payload
 from openclaw.runtime.context import Context
 from openclaw.runtime.pulls import Pulls
+from openclaw.runtime.retention import Retention
 from openclaw.runtime.sources import Sources
 from openclaw.runtime.staging import Staging
+from openclaw.store import Store
 
 ME, PEER = NodeId("a" * 16), NodeId("b" * 16)
 TASK = TaskId(f"{PEER}-boota")
@@ -44,9 +48,13 @@ class World:
             run_many=self.started.extend,
             run_dir=lambda task, token: folder / RUNS / run_name(task, token),
         )
+        self.room = 1 << 40  # what the disk takes
         context = cast(
             "Context",
             SimpleNamespace(
+                store=Store.open(folder / "store"),
+                options=SimpleNamespace(limits=Limits()),
+                disk_low=lambda more: 1 if more > self.room else 0,
                 me=ME,
                 state_dir=folder,
                 files=self.files,
@@ -57,7 +65,7 @@ class World:
             ),
         )
         sources = Sources(context)
-        self.staging = Staging(context, sources, Pulls(context, sources))
+        self.staging = Staging(context, sources, Pulls(context, sources), Retention(context, sources))
 
     def _post(self, event: Event) -> None:
         self.events.append(event)
@@ -153,3 +161,30 @@ async def test_an_output_that_is_not_what_was_announced_is_told_as_gone(tmp_path
     async with asyncio.timeout(20):
         await world.told.wait()
     assert world.events == [Fetched(TASK, TOKEN, ok=False, gone=True)]
+
+
+async def test_an_input_for_which_the_disk_has_no_room_sends_its_task_elsewhere(tmp_path: Path) -> None:
+    """And what nobody needs is dropped for it first."""
+    world = World(tmp_path)
+    cached, _ = world.files.put_bytes(b"of somebody")
+    os.utime(world.files.path(cached), (0, 0))
+    world.room = 2 * len(DATA) - 1
+    world.run(payload(InputFile("f", SHA256, len(DATA))))
+    exit = await world.exit()
+    assert exit.ended_by == REFUSED
+    assert "its disk has only" in exit.error
+    assert not world.files.has(cached)
+
+
+async def test_an_output_waits_at_its_worker_until_there_is_room(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.room = len(DATA) - 1
+    fetch = Fetch(TASK, TOKEN, PEER, Exit(0, outputs=(InputFile("o", SHA256, len(DATA)),)))
+    for ok in (False, True):
+        world.staging.fetch(fetch)
+        async with asyncio.timeout(20):
+            await world.told.wait()
+        assert world.events == [Fetched(TASK, TOKEN, ok=ok, gone=False)]
+        world.room += 1
+        world.events.clear()
+        world.told.clear()
