@@ -214,6 +214,9 @@ class Settings:
     ahead_per_slot_max: int = 40
     ahead_runtime_s_max: float = 1.0
     turnaround_s_min: float = 0.03
+    starve_s_max: float = 30.0  # so long may a class be passed over before it gets the next place
+    recall_s_min: float = 0.1
+    recall_s_max: float = 5.0
     report_every_s: float = 1.0
     report_gap_s_min: float = 0.01
     gather_s: float = 0.5

@@ -31,6 +31,7 @@ class Admission:
         self._previous = NO_EPOCH
         self._previous_until_s = 0.0
         self._by_needs: dict[tuple[Needs, NodeId], str] = {}
+        self._others: dict[NodeId, Meta] = {}
 
     @property
     def open(self) -> bool:
@@ -49,6 +50,13 @@ class Admission:
         self.draining = meta.draining
         self._by_needs.clear()
 
+    def learn(self, node: NodeId, meta: Meta) -> None:
+        self._others[node] = meta
+
+    def could(self, node: NodeId, needs: Needs) -> bool:
+        """Whether another node could run such a task, as far as we know."""
+        return not refusals(needs, self._others.get(node), self._members.get(node), alive=True)
+
     def roster(self, members: Mapping[NodeId, Member]) -> None:
         self._members = members
         self._by_needs.clear()
@@ -62,6 +70,10 @@ class Admission:
         if epoch is not None and epoch > self._epoch:
             self._previous, self._epoch = self._epoch, epoch
             self._previous_until_s = now + self._settings.grant_ttl_s
+
+    def leads(self, node: NodeId, epoch: Epoch) -> bool:
+        """Whether this is the newest leader that we know, and it speaks under its own epoch."""
+        return node == epoch.node and epoch == self._epoch
 
     def refuse_all(self, assign: m.Assign, sender: NodeId, now: float) -> str:
         """Why nothing of `assign` is taken; empty when each task is looked at."""

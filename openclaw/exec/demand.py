@@ -31,6 +31,7 @@ class Row:
     weight: int  # about how many bytes it is in a message
     runtime_s: float = -1.0
     told_s: float = -1.0  # what the leader was told of it
+    since_s: float = 0.0  # when one of them got a place last, or the first began to wait
     tasks: OrderedDict[TaskId, None] = field(default_factory=OrderedDict)
 
 
@@ -58,7 +59,9 @@ class Demands:
             row = self._by_class[key] = Row(self._number, *key, weight(submission.needs, submission.job))
         return row
 
-    def push(self, task: TaskId, row: Row, *, front: bool = False) -> None:
+    def push(self, task: TaskId, row: Row, now: float, *, front: bool = False) -> None:
+        if not row.tasks:
+            row.since_s = now
         row.tasks[task] = None
         if front:
             row.tasks.move_to_end(task, last=False)
@@ -74,13 +77,14 @@ class Demands:
         if not row.tasks:
             del self._live[row.number]
 
-    def take(self, number: int, count: int) -> list[TaskId]:
+    def take(self, number: int, count: int, now: float) -> list[TaskId]:
         """Up to `count` tasks of row `number`, oldest first, for places that the leader granted."""
         row = self._live.get(number)
         if row is None:
             return []
         taken = [row.tasks.popitem(last=False)[0] for _ in range(min(count, len(row.tasks)))]
         self.queued -= len(taken)
+        row.since_s = now if taken else row.since_s
         if not row.tasks:
             del self._live[number]
         return taken
@@ -99,7 +103,7 @@ class Demands:
         if far and row.tasks:
             self.changed = True
 
-    def table(self) -> tuple[DemandRow, ...]:
+    def table(self, now: float) -> tuple[DemandRow, ...]:
         """The demand as the leader is told now: all of it, or what is most urgent and fits into a message."""
         rows = self.rows()
         total = sum(row.weight for row in rows)
@@ -107,7 +111,12 @@ class Demands:
             total -= rows.pop().weight
         for row in rows:
             row.told_s = row.runtime_s
-        return tuple(DemandRow(r.number, r.needs, len(r.tasks), r.priority, r.runtime_s, r.job) for r in rows)
+        return tuple(
+            DemandRow(
+                r.number, r.needs, len(r.tasks), r.priority, r.runtime_s, r.job, max(0.0, now - r.since_s)
+            )
+            for r in rows
+        )
 
 
 def weight(needs: Needs, job: str) -> int:

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
 from openclaw.messages import Holding
-from openclaw.records import ONE_SLOT, Size
+from openclaw.records import ONE_SLOT, Needs, Size
 
 
 class Phase(IntEnum):
@@ -18,6 +18,7 @@ class Phase(IntEnum):
     MAYBE = 4  # it was started, and the executor does not know it
 
 
+NOTHING_SPECIAL = Needs()
 HOLDING = {
     Phase.WAITING: Holding.WAITING,
     Phase.RUNNING: Holding.RUNNING,
@@ -36,6 +37,7 @@ class Job:
     payload: bytes = b""
     epoch: Epoch = NO_EPOCH
     ending: str = ""  # why it was told to end
+    needs: Needs = NOTHING_SPECIAL
     size: Size = ONE_SLOT
     gpus: tuple[int, ...] = ()  # while it runs
     volatile: bool = False  # its executor keeps it in memory alone: lost with it, it may have started

@@ -15,6 +15,7 @@ from openclaw.config import Settings
 from openclaw.effects import Effect, Event, MetaChanged, Received, Rng, RosterChanged, Send, Started, Tick
 from openclaw.exec.demand import weight
 from openclaw.exec.eligible import refusals, submitter_refusal
+from openclaw.exec.recall import recall
 from openclaw.exec.room import Taken
 from openclaw.exec.schedule import Scheduler, Want
 from openclaw.exec.seat import Seat
@@ -40,7 +41,7 @@ class Leader:
         self.me = me
         self.settings = settings
         self.granted = 0
-        self._scheduler = Scheduler(rng, settings.demand_rows_max)
+        self._scheduler = Scheduler(rng, settings.demand_rows_max, settings.starve_s_max)
         self._epoch: Epoch | None = None
         self._metas: dict[NodeId, Meta] = {}
         self._members: Mapping[NodeId, Member] = {}
@@ -58,7 +59,7 @@ class Leader:
     def handle(self, event: Event | Note, now: float) -> list[Effect]:
         match event:
             case Received(message=m.Demand() as demand, sender=sender):
-                self._demanded(demand, sender)
+                self._demanded(demand, sender, now)
             case Received(message=m.Report() as report, sender=sender):
                 self._reported(report, sender)
             case Tick():
@@ -68,7 +69,7 @@ class Leader:
             case TurnTaken():
                 self._take_turn(event, now)
             case OfferTurn(to=to, term=term, expires_s=expires_s):
-                return [Send(to, m.Offer(term, expires_s, self._demands(), self._outstanding()))]
+                return [Send(to, m.Offer(term, expires_s, self._demands(now), self._outstanding()))]
             case Started(meta=meta) | MetaChanged(meta=meta):
                 self._learn(self.me, meta)
             case MetaLearned(node=node, meta=meta):
@@ -80,7 +81,7 @@ class Leader:
                 self._able.clear()
             case _:
                 return []
-        if self._epoch is not None and self._wants:
+        if self._epoch is not None and (self._wants or self._hoarding):
             self._pass_due_s = now
         return []
 
@@ -100,6 +101,7 @@ class Leader:
         self._unseen: dict[NodeId, deque[m.Grant]] = {}  # grants that their owner has not counted in yet
         self._inherited: dict[tuple[NodeId, str], Taken] = {}
         self._inherited_until_s: float | None = None
+        self._hoarding: dict[NodeId, Seat] = {}  # workers at which tasks wait
 
     def _follow(self, epoch: Epoch | None) -> None:
         if epoch == self._epoch:
@@ -121,6 +123,7 @@ class Leader:
         self._alive.discard(node)
         if status >= Status.DOWN and node != self.me:
             self._seats.pop(node, None)
+            self._hoarding.pop(node, None)
             self._wants.pop(node, None)
             self._unseen.pop(node, None)
 
@@ -143,8 +146,15 @@ class Leader:
         for _, grant, count in report.taken:
             seat.release(grant, count)
         seat.report(report.size or Size(report.running + report.queued))
+        seat.waiting = report.queued
+        if report.queued:
+            self._hoarding[sender] = seat
+        else:
+            self._hoarding.pop(sender, None)
+        if report.returned or not report.queued:
+            seat.pause_s = self.settings.recall_s_min
 
-    def _demanded(self, demand: m.Demand, owner: NodeId) -> None:
+    def _demanded(self, demand: m.Demand, owner: NodeId, now: float) -> None:
         """`demand` replaces what `owner` wanted, less the grants that are still on their way to it."""
         if demand.epoch != self._epoch:
             return
@@ -159,13 +169,17 @@ class Leader:
         for grant in unseen:
             for row in grant.rows:
                 coming[row.row] = coming.get(row.row, 0) + row.count
-        self._want(owner, demand.rows, coming)
+        self._want(owner, demand.rows, coming, now)
 
-    def _want(self, owner: NodeId, rows: tuple[m.DemandRow, ...], coming: Mapping[int, int]) -> None:
+    def _want(
+        self, owner: NodeId, rows: tuple[m.DemandRow, ...], coming: Mapping[int, int], now: float
+    ) -> None:
+        before = self._wants.get(owner, {})
         wants = {
             row.row: Want(
                 owner, row.row, row.needs, row.priority, row.job, row.count - coming.get(row.row, 0),
                 1 + self._ahead(row.runtime_s), row.runtime_s,
+                max(now - row.waited_s, before[row.row].since_s if row.row in before else 0.0),
             )
             for row in rows
         }  # fmt: skip
@@ -198,24 +212,30 @@ class Leader:
 
     def _tick(self, now: float) -> list[Effect]:
         self._expire(now)
-        if self._pass_due_s is None:
+        if self._pass_due_s is None or self._pass_due_s > now:
             return []
         self._pass_due_s = None
         if self._epoch is None:
             return []
+        effects = self._place(self._epoch, now)
+        if self._hoarding:
+            effects += self._recall(self._epoch, now)
+        return effects
+
+    def _place(self, epoch: Epoch, now: float) -> list[Effect]:
         wants = [
             want
             for owner, rows in sorted(self._wants.items())
             for want in rows.values()
             if want.count > 0 and not submitter_refusal(want.needs.kind, self._members.get(owner))
         ]
-        placed = self._scheduler.place(wants, self._able_for)
+        placed = self._scheduler.place(wants, self._able_for, now)
         if not placed:
             return []
         self.granted += placed
         effects: list[Effect] = []
         for owner in dict.fromkeys(want.owner for want in wants):
-            effects += self._grant(self._epoch, owner, now)
+            effects += self._grant(epoch, owner, now)
         return [*effects, GrantedChanged(self.granted)]
 
     def _grant(self, epoch: Epoch, owner: NodeId, now: float) -> list[Effect]:
@@ -224,7 +244,8 @@ class Leader:
         for want in self._wants[owner].values():
             rows = sizes.setdefault(want.size, [])
             rows += [(s, m.GrantRow(want.row, s.node, s.boot, count)) for s, count in want.places.items()]
-            want.places = {}
+            if want.places:
+                want.places, want.since_s = {}, now
         return [e for size, rows in sizes.items() for e in self._lease(epoch, owner, size, rows, now)]
 
     def _lease(
@@ -241,6 +262,18 @@ class Leader:
             self._leases.append((now + self.settings.grant_ttl_s * _LEASE_MARGIN, owner, grant))
             self._unseen.setdefault(owner, deque()).append(grant)
             effects.append(Send(owner, grant))
+        return effects
+
+    def _recall(self, epoch: Epoch, now: float) -> list[Effect]:
+        """After a pass: whoever has a free slot now is wanted by nobody that waits at an owner."""
+        idle = [
+            seat
+            for node, seat in self._seats.items()
+            if seat.load < seat.slots and node in self._alive and node not in self._hoarding
+        ]
+        if not idle:
+            return []
+        effects, self._pass_due_s = recall(self._hoarding.values(), idle, epoch, now, self.settings)
         return effects
 
     def _expire(self, now: float) -> None:
@@ -264,7 +297,7 @@ class Leader:
 
     # --- turns -----------------------------------------------------------------------------------
 
-    def _demands(self) -> tuple[m.DemandOf, ...]:
+    def _demands(self, now: float) -> tuple[m.DemandOf, ...]:
         """What fits into one message; the owners tell the new leader the rest."""
         left, left_bytes = self.settings.demand_rows_max, self.settings.demand_bytes_max
         demands: list[m.DemandOf] = []
@@ -275,7 +308,10 @@ class Leader:
                 if left <= 0 or left_bytes <= 0:
                     break
                 if w.count > 0:
-                    rows.append(m.DemandRow(w.row, w.needs, w.count, w.priority, w.runtime_s, w.job))
+                    waited_s = max(0.0, now - w.since_s)
+                    rows.append(
+                        m.DemandRow(w.row, w.needs, w.count, w.priority, w.runtime_s, w.job, waited_s)
+                    )
                     left -= 1
             if rows:
                 demands.append(m.DemandOf(owner, tuple(rows)))
@@ -296,7 +332,7 @@ class Leader:
         self._follow(turn.epoch)
         for demand in turn.demands:
             if demand.owner not in self._wants:
-                self._want(demand.owner, demand.rows, {})
+                self._want(demand.owner, demand.rows, {}, now)
         for row in turn.outstanding:
             key = (row.worker, row.boot)
             self._inherited.setdefault(key, Taken()).add(row.size or ONE_SLOT, row.count)

@@ -69,7 +69,7 @@ class Ledger:
             progress = begin(task, at, self.me)
             row = self.demands.row_of(submission)
             self.tasks[task] = Entry(submission, progress, row)
-            self.demands.push(task, row)
+            self.demands.push(task, row, now)
             effects.append(Store(Table.TASKS, task, submission))
             effects.append(Store(Table.PROGRESS, task, progress))
             self._counts["queued"] += 1
@@ -85,7 +85,7 @@ class Ledger:
         if not progress.state.final:  # a final one is in the stored counts
             self._counts[_COUNTED[progress.state]] += 1
         if progress.state is State.QUEUED:
-            self.demands.push(submission.task, entry.row)
+            self.demands.push(submission.task, entry.row, now)
         elif progress.state is State.RETRYING:
             self.timers.set(now + self.backoff_s(progress.failures), "retry", submission.task, progress.token)
         elif progress.state in ACTIVE:
@@ -124,7 +124,7 @@ class Ledger:
     def requeue(self, entry: Entry, now: float, reason: str, **changes: object) -> None:
         """Back to the front of its class."""
         self.move(entry, State.QUEUED, now, entry.progress.worker, reason, **changes)
-        self.demands.push(entry.progress.task, entry.row, front=True)
+        self.demands.push(entry.progress.task, entry.row, now, front=True)
 
     def retry_later(self, entry: Entry, now: float, reason: str, **changes: object) -> None:
         """Back to the queue after a pause that grows with each failure or refusal."""

@@ -34,6 +34,7 @@ class News:
         self._rooms: list[Effect] = []
         self._leader: Epoch | None = None
         self._taken: dict[tuple[NodeId, int], int] = {}
+        self._taken_back = 0
         self._load: LoadChanged | None = None
         self._reported: tuple[LoadChanged, Size, int, bool] | None = None
         self._report_from_s = 0.0
@@ -46,8 +47,11 @@ class News:
         """Its outcome says when it started: that need not be told apart."""
         self._started.get(owner, {}).pop((task, token), None)
 
-    def returned(self, owner: NodeId, task: TaskId, token: Token, reason: str) -> None:
-        self._returned.setdefault(owner, []).append(Refused(task, token, reason))
+    def returned(
+        self, owner: NodeId, task: TaskId, token: Token, reason: str, *, taken_back: bool = False
+    ) -> None:
+        self._taken_back += taken_back
+        self._returned.setdefault(owner, []).append(Refused(task, token, reason, taken_back))
 
     def have(self, owner: NodeId, task: TaskId, token: Token, holding: Holding) -> None:
         self._have.setdefault(owner, []).append((task, token, holding))
@@ -64,6 +68,7 @@ class News:
     def follow(self, epoch: Epoch | None, now: float) -> None:
         self._leader = epoch
         self._taken.clear()
+        self._taken_back = 0
         self._reported = None
         self._report_from_s = now
         self._report_due_s = None if epoch is None else now
@@ -101,11 +106,14 @@ class News:
             return []
         taken = tuple((owner, grant, count) for (owner, grant), count in self._taken.items())
         self._taken.clear()
+        back, self._taken_back = self._taken_back, 0
         self._reported = state
         self._report_from_s = now + self._settings.report_gap_s_min
         # Spread over the period, so that a thousand workers do not speak in chorus.
         self._report_due_s = now + self._settings.report_every_s * (0.9 + 0.2 * self._rng.random())
-        report = m.Report(self._leader, self._boot, slots, load.running, load.queued, draining, taken, size)
+        report = m.Report(
+            self._leader, self._boot, slots, load.running, load.queued, draining, taken, size, back
+        )
         return [Send(self._leader.node, report)]
 
 

@@ -185,7 +185,7 @@ class Owner:
         self.watch.unshadow(sender, refused.task, refused.token)
         if entry is None or entry.progress.token != refused.token or entry.progress.worker != sender:
             return
-        self.watch.not_started(entry, now, refused.reason)
+        self.watch.not_started(entry, now, refused.reason, refused=not refused.taken_back)
 
     def _ended(self, outcome: m.Outcome, sender: NodeId, now: float) -> None:
         task, token = outcome.task, outcome.token

@@ -84,7 +84,7 @@ class Placing:
             return
         rows_max = self.settings.demand_rows_max
         unused, self._unused = self._unused[:rows_max], self._unused[rows_max:]
-        message = m.Demand(self._leader, self._seen, demands.table(), tuple(unused))
+        message = m.Demand(self._leader, self._seen, demands.table(now), tuple(unused))
         self._ledger.out.effects.append(Send(self._leader.node, message))
         self._told = demands.queued > 0
         self._demand_due_s = now + self.settings.demand_every_s
@@ -100,7 +100,7 @@ class Placing:
                 # To say so at once would only bring the same grant again; its lease keeps the leader off.
                 self._told = True
                 continue
-            tasks = self._ledger.demands.take(row.row, row.count)
+            tasks = self._ledger.demands.take(row.row, row.count, now)
             self._place(tasks, row.worker, row.boot, grant.epoch, grant.seq, now)
             if len(tasks) < row.count and grant.epoch == self._leader:
                 self._unused.append(m.Unused(grant.seq, row.worker, row.count - len(tasks)))
@@ -125,7 +125,7 @@ class Placing:
         if best is None or self._leader is not None or not self.ready:
             return False
         node, room = best
-        tasks = self._ledger.demands.take(self.probing.row, room.free // self.probing.slots)
+        tasks = self._ledger.demands.take(self.probing.row, room.free // self.probing.slots, now)
         self._place(tasks, node, room.boot, self._epoch, 0, now)
         return bool(tasks)
 

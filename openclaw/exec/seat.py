@@ -20,6 +20,10 @@ class Seat:
     boot: str
     slots: int
     whole: Size = ONE_SLOT  # its slots as of the last report stand in `slots`
+    claimed: bool = False  # in this pass: something waits for a slot here that may not run ahead
+    waiting: int = 0  # of its tasks, as of its last report
+    asked_s: float = float("-inf")  # when it was last asked to give some of them back
+    pause_s: float = 0.0  # until it is asked again, unless it gave some
     load: int = 0
     memory_bytes: int = 0
     gpus: int = 0
@@ -33,6 +37,14 @@ class Seat:
             self.load + size.slots <= self.slots
             and self.memory_bytes + size.memory_bytes <= self.whole.memory_bytes
             and self.gpus + size.gpus <= self.whole.gpus
+        )
+
+    def holds(self, size: Size) -> bool:
+        """Whether it would have room for it, if nothing else were there."""
+        return (
+            size.slots <= self.slots
+            and size.memory_bytes <= self.whole.memory_bytes
+            and size.gpus <= self.whole.gpus
         )
 
     def take(self, size: Size, count: int = 1) -> None:

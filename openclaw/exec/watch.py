@@ -234,16 +234,16 @@ class Watch:
                 if not waiting:
                     self.not_started(entry, now, f"node {short(sender)} never started it")
 
-    def not_started(self, entry: Entry, now: float, reason: str) -> None:
-        """Its worker has sworn off this attempt."""
+    def not_started(self, entry: Entry, now: float, reason: str, *, refused: bool = True) -> None:
+        """Its worker has sworn off this attempt; not `refused` when it would have started it later."""
         state = entry.progress.state
         if state is State.CANCELLING:
             self.ledger.finish(entry, State.CANCELLED, now, "cancelled before it started")
         elif state is State.RUNNING:
             self.ledger.give_up(entry, now, reason, died=False)
         elif state is State.PLACED:
-            entry.returns += 1
-            if entry.returns == 1:
+            entry.returns += refused
+            if not refused or entry.returns == 1:
                 self.ledger.requeue(entry, now, reason)
             else:
                 self.ledger.retry_later(entry, now, reason)

@@ -26,6 +26,7 @@ from openclaw.records import REFUSED, Attempt, Exit, Held, Kind, Member, Restore
 _STOP_MARGIN_S = 2.0
 _ASKS_DEFERRED_MAX = 1024
 _NOTHING = Size(0)
+TAKEN_BACK = "another node has nothing to do"
 
 
 class Worker:
@@ -94,6 +95,9 @@ class Worker:
                     return []
                 self._admission.disk_low = low
                 self._hand_back(DISK_LOW if low else "")
+            case n.MetaLearned(node=node, meta=meta):
+                self._admission.learn(node, meta)
+                return []
             case e.DrainAsked(draining=draining):
                 self._admission.draining = draining
                 self._hand_back("draining" if draining else "")
@@ -122,6 +126,8 @@ class Worker:
                 self._asked(message, sender)
             case m.End():
                 return self._end(message, sender)
+            case m.Recall() if self._admission.leads(sender, message.epoch):
+                self._recalled(message)
             case m.Probe(seq=seq):
                 load = self._room.taken.slots + self._waiting.taken.slots
                 free = max(0, self._whole.slots - load) if self._admission.open else 0
@@ -158,7 +164,7 @@ class Worker:
             if job is not None and job.phase is Phase.MAYBE:
                 effects += self._forget(job)  # its owner has moved on
             job = Job(item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch)
-            job.size, job.volatile = item.needs.size, item.needs.kind is Kind.HANDLER
+            job.needs, job.size, job.volatile = item.needs, item.needs.size, item.needs.kind is Kind.HANDLER
             self._jobs[item.task] = job
             self._waiting.add(job)
         return effects
@@ -219,6 +225,14 @@ class Worker:
         for job in list(self._waiting) if reason else ():
             self._drop_waiting(job)
             self._news.returned(job.owner, job.task, job.token, reason)
+
+    def _recalled(self, recall: m.Recall) -> None:
+        """What came last goes back first, if it could run where there is nothing to do."""
+        could = [job for job in self._waiting if self._admission.could(recall.idle, job.needs)]
+        back = could[-recall.count :]
+        for job in back:
+            self._drop_waiting(job)
+            self._news.returned(job.owner, job.task, job.token, TAKEN_BACK, taken_back=True)
 
     # --- what runs -------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from openclaw.messages.placing import (
     Outcomes,
     OutcomesStored,
     Probe,
+    Recall,
     Refused,
     Report,
     Returned,
@@ -51,12 +52,27 @@ GossipMessage = Ping | Ack | PingRequest | Nack | Gossip | Digest | MetaWant | M
 ElectionMessage = Elect | ElectAnswer | Coordinator | Higher | Offer | OfferRefused
 LeaderMessage = Demand | Report
 OwnerMessage = Grant | Returned | Started | Outcomes | Have | Cancel | Room
-WorkerMessage = Assign | OutcomesStored | Ask | End | Probe
+WorkerMessage = Assign | OutcomesStored | Ask | End | Probe | Recall
 CoreMessage = GossipMessage | ElectionMessage | LeaderMessage | OwnerMessage | WorkerMessage
 RuntimeMessage = RosterSync | Query | Reply | DialBulk
 AnyMessage = CoreMessage | RuntimeMessage
 
-EARLY = (Ping, Ack, PingRequest, Nack, MetaWant, MetaHave, Digest, Demand, Grant, Report, Probe, Room, Ask)
+EARLY = (
+    Ping,
+    Ack,
+    PingRequest,
+    Nack,
+    MetaWant,
+    MetaHave,
+    Digest,
+    Demand,
+    Grant,
+    Report,
+    Probe,
+    Room,
+    Ask,
+    Recall,
+)
 """What may leave before the commit of the batch that it was made in. Nothing else may, ever.
 
 A `Head` carries incarnation and epoch; the machines put only stored ones there (see `gossip.membership`).
@@ -111,6 +127,7 @@ __all__ = [
     "PingRequest",
     "Probe",
     "Query",
+    "Recall",
     "Refused",
     "Reply",
     "Report",

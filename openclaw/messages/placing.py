@@ -21,6 +21,7 @@ class DemandRow(Record, frozen=True):
     priority: int = 0
     runtime_s: Annotated[float, Bound(ge=-1, lt=1e12)] = -1.0  # what such tasks took lately; -1 unknown
     job: Name = ""
+    waited_s: Seconds = 0.0  # since one of them got a place, or since they began to wait
 
 
 class Unused(Record, frozen=True):
@@ -70,7 +71,8 @@ class Grant(Message, frozen=True):
 class Report(Message, frozen=True):
     """A worker's load, to the leader. `taken` counts assigned tasks per grant since the last report.
 
-    `size` is what all that runs and waits takes together; None from who counts tasks alone.
+    `size` is what all that runs and waits takes together; None from who counts tasks alone. `returned` is how many
+    it gave back to their owners since, because the leader asked for them.
     """
 
     epoch: Epoch
@@ -81,6 +83,16 @@ class Report(Message, frozen=True):
     draining: bool
     taken: Annotated[tuple[tuple[NodeId, Count, Count], ...], Bound(max_length=4096)] = ()  # owner, grant, n
     size: Size | None = None
+    returned: Count = 0
+
+
+class Recall(Message, frozen=True):
+    """From the leader to a worker: give up to `count` tasks that wait back to their owners, the last that came first;
+    `idle` could run them at once."""
+
+    epoch: Epoch
+    count: Count
+    idle: NodeId
 
 
 class Item(Record, frozen=True):
@@ -112,6 +124,7 @@ class Refused(Record, frozen=True):
     task: TaskId
     token: Token
     reason: Text
+    taken_back: bool = False  # the leader asked for it: nothing is wrong with the worker
 
 
 class Returned(Message, frozen=True):

@@ -11,9 +11,10 @@ from openclaw.exec import (
     news,
     placing,
     schedule,
+    worker,
 )
-from sims.planted.base import Mutant, does_nothing, says
-from sims.planted.worlds import lossy, turning
+from sims.planted.base import Mutant, does_nothing, planted, says
+from sims.planted.worlds import crowded, hoarding, lossy, turning
 
 
 def fullest_first(_true: Any) -> Any:
@@ -31,8 +32,8 @@ def fullest_first(_true: Any) -> Any:
 def grants_counted_twice(true: Any) -> Any:
     """What is on its way to an owner is granted again when it asks again."""
 
-    def demanded(self: Any, demand: Any, owner: Any) -> None:
-        true(self, replace(demand, seen=1 << 40), owner)
+    def demanded(self: Any, demand: Any, owner: Any, now: float) -> None:
+        true(self, replace(demand, seen=1 << 40), owner, now)
 
     return demanded
 
@@ -55,7 +56,44 @@ def leases_leak(true: Any) -> Any:
     return expire
 
 
+def taken_back_and_started(true: Any) -> Any:
+    """Says "not started", and starts it in its turn."""
+
+    def recalled(self: Any, recall: Any) -> None:
+        with planted(worker.Worker, "_drop_waiting", does_nothing):
+            true(self, recall)
+
+    return recalled
+
+
 PLACING = (
+    Mutant(
+        "nobody is relieved",
+        "what has waited for too long is first",
+        ("grants",),
+        schedule,
+        "_relieve",
+        says(0),
+        crowded,
+    ),
+    Mutant(
+        "nothing is taken back",
+        "no slot is free for long while work waits elsewhere",
+        ("grants",),
+        leader,
+        "recall",
+        says(([], None)),
+        hoarding,
+    ),
+    Mutant(
+        "taken back and started",
+        "what was taken back never starts under its token",
+        ("not started",),
+        worker.Worker,
+        "_recalled",
+        taken_back_and_started,
+        hoarding,
+    ),
     Mutant("fullest first", "the fewest tasks a slot", ("grants",), schedule, "_fewest", fullest_first),
     Mutant(
         "granted twice",

@@ -97,6 +97,22 @@ def large(seed: int) -> Plan:
     return _with(replace(plan, slots=slots, memory_bytes=(16,)), [*work, *deaths])
 
 
+def hoarding(seed: int) -> Plan:
+    """Long tasks that nobody could tell from short ones: what was to run ahead waits behind them."""
+    plan = replace(mixed(seed), slots=(2,), happenings=())
+    work = [Work(at=3.0, host=_name(seed), runs_s=(0.01,) * 40)]
+    work += [Work(at=6.0, host=_name(seed), runs_s=((14.0,) + (0.01,) * 25) * 4)]
+    return _with(plan, list(work))
+
+
+def crowded(seed: int) -> Plan:
+    """More urgent work than there are slots, and a little that can wait, but not for ever."""
+    plan = replace(mixed(seed), slots=(1,), settings={"starve_s_max": 2.0})
+    urgent = [Work(at=1.0 + k / 4, host=_name(k), runs_s=(0.5,) * 3, priority=5) for k in range(48)]
+    patient = [Work(at=2.0 + k, host=_name(k), runs_s=(0.5,)) for k in range(4)]
+    return _with(replace(plan, happenings=()), [*urgent, *patient])
+
+
 def parted(seed: int) -> Plan:
     """The mesh falls in two for a while."""
     cuts = [Cut(at=3.0, sources=("n0", "n1"), to=("n2", "n3"), one_way=False, for_s=11.0)]

@@ -39,7 +39,7 @@ from sims.properties.membership import (
     VouchedFirst,
     WakingIsAnnounced,
 )
-from sims.properties.placing import DemandIsTrue, GrantsAreTheLeaders, GrantsAreUsedOnce
+from sims.properties.placing import DemandIsTrue, GrantsAreTheLeaders, GrantsAreUsedOnce, TakenBackWhenAsked
 from sims.properties.tasks import (
     AcceptedIsDurable,
     CancelReachesItsWorker,
@@ -88,6 +88,7 @@ def all_properties() -> tuple[Property, ...]:
         CopiesAreEnded(views),
         GrantsAreTheLeaders(views),
         GrantsAreUsedOnce(views),
+        TakenBackWhenAsked(views),
         DemandIsTrue(views),
         EpochsAreStored(),
         NeverAnOlderLeader(),

@@ -28,6 +28,7 @@ class Place:
 
     boot: str
     slots: int = 0
+    queued: int = 0
     reported: Size = _NOTHING
     outstanding: dict[int, int] = field(default_factory=dict)
     sizes: dict[int, Size] = field(default_factory=dict)  # of each place of a grant
@@ -70,6 +71,13 @@ class Book:
     demands: dict[NodeId, tuple[int, tuple[DemandRow, ...]]] = field(default_factory=dict)
     given: dict[NodeId, list[Given]] = field(default_factory=dict)
     leases: list[Given] = field(default_factory=list)
+    since: dict[tuple[NodeId, int], float] = field(
+        default_factory=dict
+    )  # when a row got a place, or began to wait
+    since_before: dict[tuple[NodeId, int], float] = field(
+        default_factory=dict
+    )  # as of its last place but one
+    uneven_since: float | None = None  # work waits at one while another has a free slot, and nobody was asked
 
     def row(self, owner: NodeId, number: int) -> DemandRow | None:
         rows = self.demands.get(owner, (0, ()))[1]
@@ -94,6 +102,7 @@ class Book:
                 if place is None or place.boot != report.boot:
                     place = self.places[sender] = Place(report.boot)
                 place.slots = 0 if report.draining else report.slots
+                place.queued = report.queued
                 place.reported = report.size or Size(report.running + report.queued)
                 for _, grant, count in report.taken:
                     place.release(grant, count)
@@ -103,11 +112,27 @@ class Book:
                         self.places[unused.worker].release(unused.seq, unused.count)
                 seen = max(demand.seen, self.demands.get(sender, (0, ()))[0])
                 self.demands[sender] = (seen, demand.rows)
+                self.wait(sender, demand.rows, now)
             case MemberChanged(node=node, status=status) if status >= Status.DOWN:
                 self.forget(node)  # once the leader has heard it: what it granted at that very instant stands
             case _:
                 pass
         self._expire(now - ttl_s * LEASE_MARGIN)
+
+    def wait(self, owner: NodeId, rows: tuple[DemandRow, ...], now: float) -> None:
+        for row in rows:
+            key = (owner, row.row)
+            self.since[key] = max(now - row.waited_s, self.since.get(key, float("-inf")))
+        for key in [key for key in self.since if key[0] == owner and self.row(*key) is None]:
+            del self.since[key]
+
+    def uneven(self, alive: set[NodeId]) -> bool:
+        idle = [
+            n
+            for n, place in self.places.items()
+            if n in alive and not place.queued and place.load < place.slots
+        ]
+        return bool(idle) and any(place.queued for place in self.places.values())
 
     def _expire(self, before: float) -> None:
         for lease in [lease for lease in self.leases if lease.at <= before]:
@@ -117,11 +142,15 @@ class Book:
         self.leases = [lease for lease in self.leases if lease.at > before]
 
     def gave(self, owner: NodeId, grant: Grant, now: float) -> None:
+        for row in grant.rows:
+            key = (owner, row.row)
+            self.since_before[key] = self.since.get(key, now)
         self.leases.append(Given(now, grant))
         self.given[owner] = [
             given for given in self.given.get(owner, []) if given.grant.seq > self.demands[owner][0]
         ] + [Given(now, grant)]
         for row in grant.rows:
+            self.since[owner, row.row] = now
             place = self.places.get(row.worker)
             if place is not None:
                 place.outstanding[grant.seq] = place.outstanding.get(grant.seq, 0) + row.count
@@ -146,7 +175,9 @@ def changed(book: Book | None, host: Host, effects: Sequence[Effect], now: float
             case TurnTaken(demands=demands, outstanding=outstanding) if book is not None:
                 book.inherited_until = now + settings.gather_s if outstanding else float("-inf")
                 for demand in demands:
-                    book.demands.setdefault(demand.owner, (0, demand.rows))
+                    if demand.owner not in book.demands:
+                        book.demands[demand.owner] = (0, demand.rows)
+                        book.wait(demand.owner, demand.rows, now)
             case _:
                 pass
     return book

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event, Received, Send, Started, Store
 from openclaw.ids import Epoch, NodeId
-from openclaw.messages import Assign, Demand, Grant, Offer, Probe, Report, Room, Status
+from openclaw.messages import (
+    Assign,
+    Demand,
+    DemandRow,
+    Grant,
+    Offer,
+    Probe,
+    Recall,
+    Report,
+    Returned,
+    Room,
+    Status,
+)
 from openclaw.notes import LeaderChanged, LoadChanged, MemberChanged, Note, TaskMoved, TurnTaken
 from openclaw.records import ONE_SLOT, Kind, Meta, Needs, Policy, Progress, State
 from sims.properties.leading import Book, Place, changed, depth, grants
@@ -18,6 +30,7 @@ if TYPE_CHECKING:
     from sims.host import Host
 
 _HAIR = 1e-9
+RECALL_SLACK_S = 2.0
 _CAPABILITY = {Kind.COMMAND: "shell", Kind.SKILL: "skill", Kind.HANDLER: "skill"}
 
 
@@ -61,10 +74,11 @@ class GrantsAreTheLeaders(Inside):
     name = "grants"
     sentence = (
         "Places are granted by the leader that the node itself follows, for what was asked of it, on members that live "
-        "and have reported to it, to the fewest tasks a slot by its own count, and never past slots and run-ahead."
+        "and have reported to it, to the fewest tasks a slot by its own count, and never past slots and run-ahead. Who "
+        "has had none for too long is first, and while one has a free slot others are asked for some of what waits."
     )
     hears = (Report, Demand)
-    says = (Grant, Offer, LeaderChanged, TurnTaken, MemberChanged)
+    says = (Grant, Offer, LeaderChanged, TurnTaken, MemberChanged, Recall)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
@@ -85,6 +99,8 @@ class GrantsAreTheLeaders(Inside):
         for effect in effects:
             if book is not None and isinstance(effect, Send) and isinstance(effect.message, Offer):
                 self._hands_over(host, book, effect.message)
+        if book is not None:
+            self._evens_out(host, book, effects, now)
         given = grants(effects)
         if not given:
             return
@@ -125,10 +141,49 @@ class GrantsAreTheLeaders(Inside):
                 if why:
                     self.fail(f"{host.name} grants {part} to {owner}, but {why}")
         self._count(host, book, given, now - settings.grant_ttl_s)
+        starved = self._starved(host, book, given, now)
         for owner, grant in given:
             book.gave(owner, grant, now)
-        if now > book.inherited_until + settings.gather_s:
+        for owner, row in starved:
+            self._relieved(host, book, given, owner, row)
+        if now > book.inherited_until + settings.gather_s and not starved:
             self._fewest(host, book, given, view)
+
+    def _starved(
+        self, host: Host, book: Book, given: list[tuple[NodeId, Grant]], now: float
+    ) -> list[tuple[NodeId, DemandRow]]:
+        """What has had no place for too long, and gets none now either."""
+        settings = host.world.settings
+        served = {(owner, part.row) for owner, grant in given for part in grant.rows}
+        late = [key for key, since in book.since.items() if now - since >= settings.starve_s_max]
+        rows = [(owner, book.row(owner, number)) for owner, number in late if (owner, number) not in served]
+        since = now - settings.grant_ttl_s
+        return [(owner, row) for owner, row in rows if row and book.open_count(owner, row, since) > 0]
+
+    def _relieved(
+        self, host: Host, book: Book, given: list[tuple[NodeId, Grant]], owner: NodeId, row: DemandRow
+    ) -> None:
+        """No free slot went to anybody else while `row` had to wait for one."""
+        view = self._views.of(host)
+        for other, grant in given:
+            for part in grant.rows:
+                place, theirs = book.places[part.worker], book.row(other, part.row)
+                free = place.load <= place.slots and row.needs.size == ONE_SLOT
+                if theirs is None or not free or refused(row.needs, part.worker, owner, view):
+                    continue
+                if book.since_before.get((other, part.row), 0.0) > book.since[owner, row.row]:
+                    self.fail(f"{host.name} grants {part} to {other} while {row} of {owner} starves")
+
+    def _evens_out(self, host: Host, book: Book, effects: Sequence[Effect], now: float) -> None:
+        members = self._views.of(host).members
+        alive = {node for node, known in members.items() if known.status is Status.ALIVE} | {host.id}
+        asked = any(isinstance(effect, Send) and isinstance(effect.message, Recall) for effect in effects)
+        if asked or not book.uneven(alive):
+            book.uneven_since = None
+        elif book.uneven_since is None:
+            book.uneven_since = now
+        elif now - book.uneven_since > host.world.settings.recall_s_max + RECALL_SLACK_S:
+            self.fail(f"{host.name} lets work wait since {book.uneven_since}: {book.places}")
 
     def _count(self, host: Host, book: Book, given: list[tuple[NodeId, Grant]], since: float) -> None:
         new = Counter(
@@ -232,6 +287,34 @@ class GrantsAreUsedOnce(Inside):
         if left < 0:
             self.fail(f"{host.name} uses {-left} places more than it was granted on {to}: {assign.grant}")
         self._left[key] = left
+
+
+class TakenBackWhenAsked(Inside):
+    name = "taken back when asked"
+    sentence = "A worker gives back what it would start later only when the leader asks, and no more than it asks for."
+    hears = (Recall,)
+    says = (Returned,)
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._asked: Counter[tuple[Host, int]] = Counter()
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        key = (host, host.starts)
+        match event:
+            case Received(message=Recall() as recall, sender=sender) if sender == recall.epoch.node:
+                if recall.epoch >= self._views.of(host).followed:
+                    self._asked[key] += recall.count
+            case _:
+                pass
+        for effect in effects:
+            match effect:
+                case Send(message=Returned(items=items)):
+                    self._asked[key] -= sum(item.taken_back for item in items)
+                    if self._asked[key] < 0:
+                        self.fail(f"{host.name} gives back {items}, and was not asked for so many")
+                case _:
+                    pass
 
 
 class DemandIsTrue(Inside):

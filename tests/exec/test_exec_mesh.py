@@ -12,7 +12,7 @@ from openclaw import effects as e
 from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.config import Settings
-from openclaw.ids import Incarnation, TaskId
+from openclaw.ids import Epoch, Incarnation, TaskId
 from openclaw.records import (
     REFUSED,
     Attempt,
@@ -84,6 +84,60 @@ def test_short_tasks_run_ahead_of_free_slots_and_long_ones_do_not() -> None:
     slow.finish(runtime_s=30.0)
     slow.advance(0.02)
     assert slow[0].worker.queued == 0
+
+
+def test_what_waits_behind_a_long_task_is_taken_back_for_who_has_nothing_to_do() -> None:
+    mesh = Mesh(2, slots=1)
+    mesh.submit(0, 60)
+    mesh.finish(runtime_s=0.001)  # such tasks are short, as far as anybody knows
+    mesh.advance(0.01)
+    (long,) = (task for task, _, node in mesh.starts[-2:] if node == mesh.ids[1])
+    assert mesh[1].worker.queued > 1
+    for _ in range(200):
+        for (task, token), exit in list(mesh[0].process.items()):
+            if exit is None:
+                mesh._exit(mesh[0], task, token, Exit(0, runtime_s=0.001))
+        mesh.run()
+        mesh.advance(0.01)
+    assert mesh[1].owner.counts.succeeded + mesh[0].owner.counts.succeeded == 59
+    assert mesh.state(long) is R
+    assert mesh[1].worker.queued == 0
+    taken = [
+        key for key, row in mesh[0].disk.items() if key[0] is Table.PROGRESS and "nothing to do" in str(row)
+    ]
+    assert taken
+    no_token_started_twice(mesh)
+
+
+def test_only_the_newest_leader_takes_back_and_only_for_who_could_run_it() -> None:
+    mesh = Mesh(2, slots=1)
+    mesh.submit(0, 2, needs=Needs(node=mesh.ids[1]))
+    mesh.finish(runtime_s=0.001)
+    mesh.submit(0, 6, needs=Needs(node=mesh.ids[1]))
+    queued = mesh[1].worker.queued
+    assert queued > 2
+    epoch = mesh.epoch
+    assert epoch is not None
+    older = Epoch(epoch.term - 1, mesh.ids[0])
+    for recall in (m.Recall(epoch, 2, mesh.ids[0]), m.Recall(older, 2, mesh.ids[1])):
+        mesh.give(1, e.Received(recall, mesh.ids[0]))
+    mesh.give(1, e.Received(m.Recall(epoch, 2, mesh.ids[1]), mesh.ids[1]))
+    mesh.run()
+    assert mesh[1].worker.queued == queued
+
+
+def test_one_task_does_not_wait_until_all_that_may_run_ahead_is_done() -> None:
+    mesh = Mesh(1, slots=1)
+    mesh.submit(0, 5000, job="map")
+    mesh.finish(runtime_s=0.001)
+    mesh.advance(0.01)
+    ahead = mesh[0].worker.queued
+    assert ahead > 10
+    (single,) = mesh.submit(0, needs=Needs(labels=()), job="run")
+    for _ in range(ahead + 2):
+        mesh.finish(runtime_s=0.001)
+        mesh.advance(0.01)
+    assert mesh.state(single) in (R, State.SUCCEEDED)
 
 
 def test_owners_and_jobs_take_turns() -> None:

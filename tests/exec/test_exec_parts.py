@@ -42,6 +42,7 @@ from openclaw.records import (
     Needs,
     Policy,
     Restored,
+    Size,
     SkillRow,
     State,
     Table,
@@ -178,18 +179,18 @@ def test_rows_agree_with_a_plain_list(moves: list[tuple[str, int]]) -> None:
         row, tasks, task = rows[priority], plain.setdefault(rows[priority].number, []), TaskId(str(number))
         match what:
             case "push":
-                demands.push(task, row)
+                demands.push(task, row, 0.0)
                 tasks.append(task)
             case "front":
-                demands.push(task, row, front=True)
+                demands.push(task, row, 0.0, front=True)
                 tasks.insert(0, task)
             case "take":
-                assert demands.take(row.number, 2) == tasks[:2]
+                assert demands.take(row.number, 2, 0.0) == tasks[:2]
                 del tasks[:2]
             case _ if tasks:
                 demands.remove(tasks.pop(len(tasks) // 2), row)
         assert demands.queued == sum(map(len, plain.values()))
-        told = demands.table()
+        told = demands.table(0.0)
         assert len(told) <= 2
         assert all(row.count == len(plain[row.row]) > 0 for row in told)
         assert [row.priority for row in told] == sorted((row.priority for row in told), reverse=True)
@@ -199,8 +200,8 @@ def test_a_hundred_thousand_equal_tasks_are_one_row() -> None:
     demands = Demands(8, 1 << 20)
     one = submission(ME, 1)
     for number in range(100_000):
-        demands.push(TaskId(str(number)), demands.row_of(one))
-    assert [row.count for row in demands.table()] == [100_000]
+        demands.push(TaskId(str(number)), demands.row_of(one), 0.0)
+    assert [row.count for row in demands.table(0.0)] == [100_000]
 
 
 def test_a_demand_of_any_classes_fits_into_one_message() -> None:
@@ -210,8 +211,8 @@ def test_a_demand_of_any_classes_fits_into_one_message() -> None:
     for number in range(1000):
         labels = tuple((f"label{n}" * 10, "värde" * 20) for n in range(20))
         one = submission(ME, number + 1, needs=Needs(labels=labels), job=f"job{number}", priority=number)
-        demands.push(one.task, demands.row_of(one))
-    table = demands.table()
+        demands.push(one.task, demands.row_of(one), 0.0)
+    table = demands.table(0.0)
     assert [row.priority for row in table] == list(range(999, 999 - len(table), -1))
     assert len(wire.encode(m.Demand(Epoch(1, ME), 0, table))) < MESSAGE_BYTES_MAX
     leader = Leader(ME, settings, Random(1))
@@ -321,7 +322,7 @@ def want(count: int, *, owner: int = 0, row: int = 1, **fields: object) -> Want:
 
 
 def place(wants: list[Want], seats: list[Seat]) -> int:
-    return Scheduler(Random(1), 100).place(wants, lambda _: seats)
+    return Scheduler(Random(1), 100, 30.0).place(wants, lambda _: seats, 0.0)
 
 
 @given(
@@ -335,7 +336,7 @@ def test_each_task_goes_to_the_fewest_tasks_per_slot(
     seats = [Seat(node_id(i), "b", slots, load=load) for i, (slots, load) in enumerate(workers)]
     expected = min(count, sum(max(0, slots - load) for slots, load in workers))
     one = want(count)
-    assert Scheduler(Random(seed), 100).place([one], lambda _: seats) == expected
+    assert Scheduler(Random(seed), 100, 30.0).place([one], lambda _: seats, 0.0) == expected
     assert sum(one.places.values()) == expected
     fewest = min(seat.load / seat.slots for seat in seats)
     for seat, placed in one.places.items():
@@ -344,13 +345,13 @@ def test_each_task_goes_to_the_fewest_tasks_per_slot(
 
 
 def test_equal_owners_share_and_the_turn_is_remembered() -> None:
-    scheduler = Scheduler(Random(1), 100)
+    scheduler = Scheduler(Random(1), 100, 30.0)
     seats = [Seat(node_id(0), "b", 1)]
     many, few = want(1000, owner=0), want(10, owner=1)
     winners = []
     for _ in range(10):
         seats[0].load = 0
-        scheduler.place([many, few], lambda _: seats)
+        scheduler.place([many, few], lambda _: seats, 0.0)
         winners += [w.owner for w in (many, few) if w.places.pop(seats[0], 0)]
     assert Counter(winners) == {node_id(0): 5, node_id(1): 5}
 
@@ -360,6 +361,51 @@ def test_an_urgent_class_is_emptied_first() -> None:
     low, high = want(10, priority=0), want(3, priority=1, row=2)
     place([low, high], seats)
     assert (sum(high.places.values()), sum(low.places.values())) == (3, 1)
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),  # slots of the workers
+    st.lists(
+        st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=6
+    ),  # priority; whether it is short
+    st.lists(st.integers(0, 50), min_size=60, max_size=60),
+)
+@settings(max_examples=60, deadline=None)
+def test_nothing_starves(slots: list[int], classes: list[tuple[int, bool]], ends: list[int]) -> None:
+    """Any number of more urgent tasks: every class gets a place at most so long after its last."""
+    scheduler = Scheduler(Random(1), 100, 5.0)
+    seats = [Seat(node_id(i), "b", count) for i, count in enumerate(slots)]
+    wants = [
+        want(1000, row=i, priority=priority, depth=41.0 if short else 1.0)
+        for i, (priority, short) in enumerate(classes)
+    ]
+    now = 0.0
+    for choice in ends:
+        now += 1.0
+        for one in wants:
+            one.count = 1000
+        scheduler.place(wants, lambda _: seats, now)
+        for one in wants:
+            if one.places:
+                one.places, one.since_s = {}, now
+        assert max(now - one.since_s for one in wants) <= 5.0 + len(wants)
+        chosen = seats[choice % len(seats)]
+        chosen.load = chosen.slots - 1  # what ran ahead there is done, and one slot is free again
+
+
+def test_what_is_too_large_for_now_gets_a_worker_emptied_for_it() -> None:
+    scheduler = Scheduler(Random(1), 100, 5.0)
+    seats = [Seat(node_id(i), "b", 2, Size(2), load=2) for i in range(2)]
+    large, small = want(1, needs=Needs(cpus=2)), want(1000, row=2)
+    for second in range(30):
+        now = float(second)
+        scheduler.place([large, small], lambda _: seats, now)
+        if small.places:
+            small.since_s = now
+        if large.places:
+            return
+        seats[second % 2].load -= 1  # one task ends, on each in turn
+    pytest.fail("the small ones took every slot")
 
 
 def test_classes_with_other_needs_share_the_same_count() -> None:
@@ -374,7 +420,7 @@ def test_ties_are_broken_by_lot() -> None:
     for seed in range(40):
         one = want(1)
         seats = [Seat(node_id(i), "b", 1) for i in range(4)]
-        Scheduler(Random(seed), 100).place([one], lambda _, seats=seats: seats)  # type: ignore[misc]
+        Scheduler(Random(seed), 100, 30.0).place([one], lambda _, seats=seats: seats, 0.0)  # type: ignore[misc]
         firsts |= {seat.node for seat in one.places}
     assert firsts == {node_id(i) for i in range(4)}
 

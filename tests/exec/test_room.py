@@ -125,7 +125,7 @@ def test_what_is_large_goes_where_it_fits_and_to_the_fewest_of_those() -> None:
     wholes = [Size(4, 8), Size(4, 16), Size(4, 16), Size(8, 2)]
     seats = [Seat(node_id(i), "b", whole.slots, whole, load=i % 3) for i, whole in enumerate(wholes)]
     large = Want(ME, 1, Needs(cpus=2, memory_bytes=8), 0, "", 9)
-    assert Scheduler(Random(1), 100).place([large], lambda _: seats) == 3
+    assert Scheduler(Random(1), 100, 30.0).place([large], lambda _: seats, 0.0) == 3
     assert [large.places.get(seat, 0) for seat in seats] == [1, 1, 1, 0]
     assert [(seat.load, seat.memory_bytes) for seat in seats] == [(2, 8), (3, 8), (4, 8), (0, 0)]
 
