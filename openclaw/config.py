@@ -41,6 +41,7 @@ ENV_BYTES_MAX = 128 << 10
 PAYLOAD_BYTES_MAX = 512 << 10
 INLINE_OUTPUT_BYTES_MAX = 16 << 10
 FILES_MAX = 256  # inputs, and outputs
+LOCAL_FILES_MAX = 8  # words of a command that name files where it is submitted
 NEEDS_MAX = 32  # labels, and skills
 PRIORITY_MAX = 1000
 OUTPUT_KEPT_BYTES_MAX = 64 << 20

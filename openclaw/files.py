@@ -36,6 +36,23 @@ class WrongContent(MeshError):
     kind = "wrong_content"
 
 
+def appear(written: Path, target: Path) -> None:
+    """Give a synced file its name, for good: a name that its folder may still forget proves nothing."""
+    if not target.parent.is_dir():
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(target.parent.parent)
+    written.replace(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 class Writer:
     """Takes a file in piece by piece, from `offset` on; `commit` makes it appear."""
 
@@ -62,8 +79,7 @@ class Writer:
             raise WrongContent(f"{self.offset} bytes arrived that are not the file {self._target.name[:12]}…")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._target.parent.mkdir(mode=0o700, exist_ok=True)
-        self._partial.replace(self._target)
+        appear(self._partial, self._target)
 
 
 class Files:
@@ -219,9 +235,8 @@ class Files:
                 file.flush()
                 os.fsync(file.fileno())
             target = self.path(whole.hexdigest())
-            target.parent.mkdir(mode=0o700, exist_ok=True)
             self.bytes += 0 if target.exists() else size
-            os.replace(name, target)
+            appear(Path(name), target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

@@ -128,6 +128,9 @@ class Payload(Record, frozen=True):
     handler: Name = ""  # a task type in place of `argv`
     args: bytes = b""  # its arguments, as `handlers.values` has them; large ones are in `stdin`
     skill: SkillCall | None = None  # then the worker makes the command line from its own copy of the skill
+    memory_bytes: Count = 0  # what it may use, 0 unlimited; its worker enforces that as well as it can
+    cpus: Count = 0
+    local_files: tuple[Text, ...] = ()  # words of `argv` that name files where it was submitted
 
 
 class Batch(Record, frozen=True):
@@ -181,6 +184,8 @@ class Exit(Record, frozen=True):
     stdout_head: Count = 0  # where the cut begins, when there is one
     stderr_head: Count = 0
     result: bytes = b""  # what a handler returned or raised; a large one is among the outputs
+    memory_limit: Name = ""  # what kept it within its memory: "cgroup", "process" (each of it), "none"
+    cpu_limit: Name = ""  # and within its processors: "cgroup", "affinity", "none"; "" when it asked for none
 
     @property
     def inline(self) -> bool:

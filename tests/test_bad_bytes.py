@@ -168,7 +168,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=5,
 )
 ASKED = ("hello", "nodes", "status", "leader", "events", "submit", "run", "attach", "task_logs", "wait", "tasks",
-         "task_show", "cancel", "output_path", "node_invite", "node_status", "none such")  # fmt: skip
+         "task_show", "cancel", "outputs", "node_invite", "node_status", "none such")  # fmt: skip
 FIELDS = ("task", "tasks", "id", "ids", "limit", "state", "offsets", "offset", "stream", "follow", "watch", "wait",
           "expires_s", "uses", "capabilities", "name", "all")  # fmt: skip
 HOSTILE = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)

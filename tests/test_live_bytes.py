@@ -107,6 +107,10 @@ def test_files_go_there_and_come_back(mesh: LocalMesh, tmp_path: Path) -> None:
     run = ("run", "-q", "--node", "b", "--input", str(source), "--input", str(small), "--output", str(target))
     assert mesh["a"].ok(*run, "--", sys.executable, "-c", program) == f"small {FILE_BYTES}\n"
     assert digest(target.read_bytes()) == digest(data[::-1])
+    task = mesh["a"].json("tasks", "--limit", "1")["tasks"][0]["id"]
+    assert mesh["c"].ok("task", "fetch", task, str(tmp_path / "far")).strip() == str(tmp_path / "far/out.bin")
+    assert digest((tmp_path / "far/out.bin").read_bytes()) == digest(data[::-1])
+    assert mesh["c"].run("task", "fetch", task, str(small)).returncode == 2  # no folder
 
 
 def test_standard_input_travels(mesh: LocalMesh) -> None:
@@ -133,6 +137,28 @@ def test_a_missing_input_is_refused_at_once(mesh: LocalMesh, tmp_path: Path) -> 
     assert done.returncode == 125
     assert b"nowhere" in done.stderr
     assert mesh["a"].control("status")["tasks"] == before
+
+
+def test_a_file_that_is_only_here_is_named(mesh: LocalMesh, tmp_path: Path) -> None:
+    """The mistake of the first day: a name that means something on this machine alone."""
+    (tmp_path / "data.csv").write_text("x")
+    done = subprocess.run(
+        [*OPENCLAW, "run", "-q", "--node", "b", "--", "cat", "data.csv"],
+        cwd=tmp_path,
+        capture_output=True,
+        env={**mesh["a"].environ, "OPENCLAW_MESH_STATE_DIR": str(mesh["a"].state_dir)},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"--input data.csv" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS limits nothing of this")
+def test_a_task_gets_the_memory_that_it_asked_for_and_no_more(mesh: LocalMesh) -> None:
+    program = (sys.executable, "-c", "held = bytearray(512 << 20)")
+    assert mesh["a"].run("run", "--node", "b", "--need", "memory=128M", "--", *program).returncode != 0
+    task = mesh["a"].json("tasks", "--limit", "1")["tasks"][0]["id"]
+    assert mesh["c"].json("task", "show", task)["result"]["limits"]["memory"] in ("cgroup", "process")
 
 
 def test_ctrl_c_cancels_and_says_so(mesh: LocalMesh) -> None:

@@ -99,6 +99,16 @@ def span(span_s: float) -> str:
     return f"{max(0, int(span_s))}s"
 
 
+def size_of(size_bytes: int) -> str:
+    """A size as people say it: 12 bytes, 3.4 MB."""
+    if size_bytes < 1000:
+        return f"{size_bytes} bytes"
+    size, units = size_bytes / 1000, ["kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.1f} {units[0]}"
+
+
 def when(utc: str | None) -> str:
     """A UTC time of a document, local and relative."""
     if not utc:

@@ -13,11 +13,12 @@ import click
 
 from openclaw.cli.common import complete_node, duration
 from openclaw.client import Doc
-from openclaw.config import FILE_BYTES_MAX
+from openclaw.config import FILE_BYTES_MAX, LOCAL_FILES_MAX
 from openclaw.errors import MeshError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 COPY_BYTES = 1 << 20
+NAME_CHARS_MAX = 1024
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -100,7 +101,15 @@ def task_request(argv: Sequence[str], options: dict[str, Any]) -> Doc:
         },
         "name": options["name"],
         "priority": options["priority"],
+        "local_files": local_files(argv),
     }
+
+
+def local_files(words: Sequence[str]) -> list[str]:
+    """Those that name files here, so that whoever lacks one there can be told: the word itself or what it is set to."""
+    ends = (end for word in words for end in (word, word.partition("=")[2]))
+    found = dict.fromkeys(end for end in ends if 0 < len(end) <= NAME_CHARS_MAX and os.path.isfile(end))
+    return list(found)[:LOCAL_FILES_MAX]
 
 
 def keep_stdin(state_dir: Path) -> Path:

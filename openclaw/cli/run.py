@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import click
 from openclaw.cli.common import json_option, state_dir, state_dir_option
 from openclaw.cli.follow import STDERR, STDOUT, Following, end
 from openclaw.cli.output import emit, leave, note
-from openclaw.cli.request import keep_stdin, pair, task_options, task_request
+from openclaw.cli.outputs import bring_back
+from openclaw.cli.request import keep_stdin, local_files, pair, task_options, task_request
 from openclaw.cli.skill_call import called, skill_request
 from openclaw.client import Client, Doc
 
 SHELL = "/bin/sh"
+WORDS_APART = r"[\s<>|;&()'\"`]+"
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -74,7 +77,8 @@ def run(argv: tuple[str, ...], shell: str | None, handler: str | None, **options
 def _request(folder: Path, argv: tuple[str, ...], shell: str | None, options: dict[str, Any]) -> Doc:
     request = task_request(argv, options)
     if shell is not None:
-        request |= {"argv": [SHELL, "-c", shell], "title": shell}
+        words = re.split(WORDS_APART, shell)
+        request |= {"argv": [SHELL, "-c", shell], "title": shell, "local_files": local_files(words)}
     if names := _doubled([Path(file).name for file in (*options["inputs"], *options["outputs"])]):
         raise click.UsageError(f"two files would be called {names[0]!r} in the scratch directory")
     request["inputs"] = [
@@ -115,11 +119,11 @@ def _foreground(client: Client, folder: Path, request: Doc, options: dict[str, A
     stdout = STDERR if options["as_json"] else STDOUT
     following = Following(folder, quiet=options["quiet"], stdout=stdout)
     task = following.follow(client.stream("run", task=request, follow=True, wait=options["wait"]))["task"]
-    if task["state"] == "succeeded":
-        for file in options["outputs"]:
-            _bring_back(client, task["id"], Path(file))
+    if task["state"] == "succeeded" and options["outputs"]:
+        wanted = {Path(file).name: Path(file) for file in options["outputs"]}
+        for target in bring_back(client, task["id"], wanted.get, quiet=options["quiet"]):
             if not options["quiet"]:
-                note(f"wrote {file}")
+                note(f"wrote {target}")
     if options["as_json"]:
         emit(task)
     elif task.get("handler") and task["state"] == "succeeded":
@@ -134,21 +138,7 @@ def _print_result(client: Client, task: Doc) -> None:
     from openclaw.handlers.values import RESULT_FILE, shown
 
     value = task["result"]["value"]
-    if any(output["name"] == RESULT_FILE for output in task["result"]["outputs"]):
-        path = client.call("output_path", answer_s=None, id=task["id"], name=RESULT_FILE)["path"]
-        value = shown(Path(path).read_bytes())
+    for frame in client.stream("outputs", id=task["id"]):
+        if frame.get("name") == RESULT_FILE and frame["event"] == "output":
+            value = shown(Path(frame["path"]).read_bytes())
     print(json.dumps(value))
-
-
-def _bring_back(client: Client, task: str, target: Path) -> None:
-    """Copies an output to where it was asked for: whole or not at all."""
-    import shutil
-
-    kept = client.call("output_path", answer_s=None, id=task, name=target.name)["path"]
-    partial = target.with_name(f".{target.name}.{task}")
-    try:
-        shutil.copyfile(kept, partial)
-        partial.replace(target)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from openclaw.cli.common import complete_task, connect, json_option, state_dir, state_dir_option
 from openclaw.cli.follow import STDERR, STDOUT, end
 from openclaw.cli.output import emit, facts, leave, note, ref, table, when, write_all
+from openclaw.cli.outputs import bring_back
 from openclaw.client import Client, Doc
 from openclaw.config import WAIT_IDS_MAX
 
@@ -50,7 +53,7 @@ def _row(task: Doc) -> tuple[str, ...]:
 @click.group(no_args_is_help=False)
 @state_dir_option
 def task() -> None:
-    """Show, wait for, read or cancel a task. Ids may be shortened to what is unique."""
+    """Show, wait for, read, fetch from or cancel a task. Ids may be shortened to what is unique."""
 
 
 @task.command()
@@ -77,6 +80,7 @@ def show(id: str, as_json: bool) -> None:
             ("started", when(document["started"])),
             ("finished", when(document["finished"])),
             ("error", document["error"] or "-"),
+            *_limits(document),
         )
     )
     print()
@@ -93,6 +97,20 @@ def _progress(report: Doc) -> str:
     done = f"{report['done']:g} of {report['total']:g}" if report["total"] else f"{report['done']:g}"
     share = f" ({100 * report['done'] / report['total']:.0f} %)" if report["total"] else ""
     return f"{done}{share} {report['note']}".rstrip()
+
+
+def _limits(document: Doc) -> list[tuple[str, str]]:
+    """Who kept it within what it had asked for, if it had asked."""
+    limits = (document["result"] or {}).get("limits") or {}
+    return [(f"{what} limit", _ENFORCED.get(by, by)) for what, by in limits.items() if by]
+
+
+_ENFORCED = {
+    "cgroup": "enforced for all of it together (cgroup)",
+    "process": "enforced for each of its processes (rlimit)",
+    "affinity": "enforced by the processors it was bound to (affinity)",
+    "none": "not enforced: that system cannot",
+}
 
 
 def _state(document: Doc) -> str:
@@ -146,6 +164,29 @@ def logs(id: str, follow: bool, offset: int, stderr: bool, as_json: bool) -> Non
                 offset += len(frame["data"])
             else:
                 write_all(STDOUT, frame["data"])
+
+
+@task.command()
+@click.argument("id", shell_complete=complete_task)
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
+@json_option
+@state_dir_option
+def fetch(id: str, folder: Path, as_json: bool) -> None:
+    """Write the outputs of a task that has ended into DIR (here), from any machine."""
+
+    def place(name: str) -> Path:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    with connect() as client:
+        written = bring_back(client, id, place, quiet=as_json)
+    if as_json:
+        emit({"written": [str(target) for target in written]})
+    elif not written:
+        note("the task has no outputs; name them when you start it: openclaw run --output FILE …")
+    for target in () if as_json else written:
+        print(target)
 
 
 @task.command()

@@ -237,6 +237,9 @@ class ExecutorLink(asyncio.Protocol):
             outputs=list(payload.outputs),
             handler=payload.handler,
             args=payload.args,
+            memory_bytes=payload.memory_bytes,
+            cpus=payload.cpus,
+            local_files=list(payload.local_files),
         )
 
     def _write(self, body: bytes) -> None:

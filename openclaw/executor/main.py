@@ -25,13 +25,14 @@ import msgpack
 
 from openclaw.executor.frames import Feed, Oversized, framed
 from openclaw.executor.orders import ROWS_BYTES, limits_of, offer_of, seconds_of, spec_of
-from openclaw.executor.paths import RUNS, socket_path
+from openclaw.executor.paths import RUNS, groups_name, socket_path
 from openclaw.executor.process import Limits, base_environment
 from openclaw.executor.run import FOREVER, Run
 from openclaw.executor.supervisor import Supervisor
 from openclaw.executor.sweep import sweep
 from openclaw.handlers.process import Process
 from openclaw.platform import peer_uid
+from openclaw.platform_limits import Groups
 
 ALREADY_RUNS = 3
 IDLE_S = 5.0
@@ -59,13 +60,16 @@ class Node:
 class Executor:
     """The loop: the node's frames, the ends of processes, and the clock."""
 
-    def __init__(self, state_dir: Path, limits: Limits, listener: socket.socket) -> None:
+    def __init__(
+        self, state_dir: Path, limits: Limits, listener: socket.socket, groups: Groups | None
+    ) -> None:
         self.limits = limits
         self.selector = selectors.DefaultSelector()
         self.listener = listener
         self.listener.setblocking(False)
         self.selector.register(listener, selectors.EVENT_READ)
-        self.supervisor = Supervisor(str(state_dir), base_environment(os.environ), limits, self.selector)
+        base = base_environment(os.environ)
+        self.supervisor = Supervisor(str(state_dir), base, limits, self.selector, groups)
         self._woken, self.terminated = socket.socketpair()
         self.terminated.setblocking(False)
         self.selector.register(self._woken, selectors.EVENT_READ)
@@ -329,17 +333,20 @@ def main(argv: list[str]) -> int:
     if lock is None:
         return ALREADY_RUNS
     (state_dir / RUNS).mkdir(mode=0o700, exist_ok=True)
+    groups = Groups.open(groups_name(state_dir))
     sweep(state_dir, limits)
     path = socket_path(state_dir, "executor.sock")
     listener = _listen(path)
     if os.fork():
         os._exit(0)  # whoever waits for this command knows now that we serve
-    executor = Executor(state_dir, limits, listener)
+    executor = Executor(state_dir, limits, listener, groups)
     try:
         executor.serve()
     finally:
         executor.supervisor.pool.close()
         path.unlink(missing_ok=True)
+        if groups:
+            groups.close()
         os.close(lock)
     return 0
 

@@ -17,10 +17,12 @@ ROWS_BYTES = 1 << 20  # a frame of rows is closed at this size
 def spec_of(row: list[Any]) -> Spec:
     """A row of a `start` frame. What would only fail once the command runs is refused here."""
     spec = Spec(*row[: len(Spec._fields)])
-    words = [*spec.argv, *spec.outputs, *(word for pair in spec.env for word in pair)]
+    words = [*spec.argv, *spec.outputs, *spec.local_files, *(word for pair in spec.env for word in pair)]
     words += [spec.task, spec.cwd, spec.stdin_path, spec.handler]
     if not all(isinstance(word, str) for word in words) or not isinstance(spec.args, bytes):
         raise ValueError(f"no command: {str(row)[:80]}")
+    if not (isinstance(spec.memory_bytes, int) and isinstance(spec.cpus, int)):
+        raise ValueError(f"no limits: {spec.memory_bytes!r}, {spec.cpus!r}")
     return spec._replace(timeout_s=seconds_of(spec.timeout_s), grace_s=seconds_of(spec.grace_s))
 
 

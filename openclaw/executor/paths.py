@@ -64,8 +64,17 @@ def marker(state_dir: Path, run: str) -> str:
 
     The folder is named by its inode, since macOS shows environments separated by spaces.
     """
+    return f"{MARKER}={_number(state_dir)}.{run}"
+
+
+def groups_name(state_dir: Path) -> str:
+    """What the folder of this executor's control groups is called, unique on this machine."""
+    return f"openclaw-mesh-{_number(state_dir)}"
+
+
+def _number(state_dir: Path) -> str:
     stat = state_dir.stat()
-    return f"{MARKER}={stat.st_dev:x}-{stat.st_ino:x}.{run}"
+    return f"{stat.st_dev:x}-{stat.st_ino:x}"
 
 
 def parse_run_name(name: str) -> tuple[str, tuple[int, str, int, int]] | None:

@@ -47,6 +47,9 @@ class Spec(NamedTuple):
     outputs: list[str]
     handler: str = ""  # a Python function that the node offers under this name, instead of `argv`
     args: bytes = b""
+    memory_bytes: int = 0
+    cpus: int = 0
+    local_files: list[str] = []  # noqa: RUF012 - a row, never changed
 
 
 class ExitRow(NamedTuple):
@@ -68,6 +71,8 @@ class ExitRow(NamedTuple):
     stdout_head: int = 0
     stderr_head: int = 0
     result: bytes = b""
+    memory_limit: str = ""
+    cpu_limit: str = ""
 
 
 class Refused(Exception):

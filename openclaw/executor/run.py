@@ -14,6 +14,7 @@ from enum import IntEnum
 from openclaw.executor.logs import over, trim
 from openclaw.executor.process import Spec
 from openclaw.platform import ExitFd, living
+from openclaw.platform_limits import Confinement, Group
 
 FOREVER = float("inf")
 LOGS = ("/stdout", "/stderr")
@@ -34,6 +35,7 @@ class Run:
     __slots__ = (
         "began",
         "check_at",
+        "confinement",
         "cuts",
         "deadline",
         "ended_by",
@@ -64,6 +66,7 @@ class Run:
         record_fd: int,
         now: float,
         wall: float,
+        confinement: Confinement,
     ) -> None:
         self.spec = spec
         self.name = name
@@ -84,6 +87,11 @@ class Run:
         self.error = ""
         self.cuts = [0, 0]
         self.sizes = [0, 0]
+        self.confinement = confinement
+
+    @property
+    def group(self) -> Group | None:
+        return self.confinement.group
 
     @property
     def next_at(self) -> float:
@@ -98,8 +106,18 @@ class Run:
             self.ended_by = reason
             self.error = error
             self.signal(signal.SIGTERM)
+            self._signal_escaped(signal.SIGTERM)
         self.deadline = FOREVER
         self.kill_at = min(self.kill_at, now + grace_s)
+
+    def _signal_escaped(self, number: signal.Signals) -> None:
+        """To what slipped out of the group into another session."""
+        for pid in self.group.pids() if self.group else living(0, self.marker):
+            try:
+                if os.getpgid(pid) != self.process.pid:
+                    os.kill(pid, number)
+            except (ProcessLookupError, PermissionError):
+                pass
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole group. Only while the leader is unreaped, so that the group is ours."""
@@ -112,15 +130,15 @@ class Run:
         """End the group; if it was told to end before, also what slipped out of it into another session."""
         self.kill_at = FOREVER
         self.signal(signal.SIGKILL)
-        if self.ended_by:
-            for pid in living(0, self.marker):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except (ProcessLookupError, PermissionError):
-                    pass
+        if self.group:
+            self.group.kill()
+        elif self.ended_by:
+            self._signal_escaped(signal.SIGKILL)
 
     def survivors(self) -> list[int]:
         """What is left of it, its leader aside once that has ended."""
+        if self.group and (left := self.group.pids()):
+            return left
         if self.ended_by:
             return living(self.process.pid, self.marker)
         try:

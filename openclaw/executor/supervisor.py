@@ -12,11 +12,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from openclaw.executor import record
-from openclaw.executor.logs import head_bytes
-from openclaw.executor.outputs import OutputRow, collect, remove
+from openclaw.executor.ends import ending, not_here
+from openclaw.executor.outputs import remove
 from openclaw.executor.paths import RUNS, SCRATCH, SCRATCH_VARIABLE, marker, parse_run_name, run_name
 from openclaw.executor.process import (
     ERROR_CHARS_MAX,
@@ -31,10 +32,12 @@ from openclaw.executor.process import (
 from openclaw.executor.run import DRAIN_S, FOREVER, LOGS, Phase, Run
 from openclaw.handlers.pool import Pool
 from openclaw.platform import boot_id, exit_fd, process_start
+from openclaw.platform_limits import Confinement, Groups, confined
 
 HeldRow = tuple[str, TokenRow, ExitRow | None]
 UNWRITTEN_RETRY_S = 1.0
 REMOVALS_MAX = 4096
+FREE = nullcontext(Confinement(None, "", "", frozenset()))
 
 
 class Supervisor:
@@ -46,12 +49,14 @@ class Supervisor:
         base: dict[str, str],
         limits: Limits,
         selector: selectors.BaseSelector,
+        groups: Groups | None,
     ) -> None:
         self.limits = limits
         self.runs = f"{state_dir}/{RUNS}"
         self.marker = marker(Path(state_dir), "")
         self.base = base
         self.selector = selector
+        self.groups = groups
         self.running: dict[str, Run] = {}
         self.jobs: deque[Iterator[None]] = deque()
         self.removals: deque[Iterator[None]] = deque()
@@ -96,15 +101,25 @@ class Supervisor:
         environment = {**self.base, **dict(spec.env), marker_name: marker_value}
         environment[SCRATCH_VARIABLE] = f"{folder}/{SCRATCH}"
         try:
-            process = start(spec, folder, environment)
+            with self._confined(spec, name) as confinement:
+                process = start(spec, folder, environment)
         except Refused as refused:
-            row = ExitRow(refused.code, "spawn", refused.error, started=wall, ended=wall)
+            hint = not_here(spec, folder)
+            error = f"{refused.error}; {hint}" if hint else refused.error
+            row = ExitRow(refused.code, "spawn", error[:ERROR_CHARS_MAX], started=wall, ended=wall)
             self._write_end(name, spec.task, spec.token, record_fd, row)
             return
-        run = Run(spec, name, folder, mark, process, exit_fd(process.pid), record_fd, now, wall)
+        exits = exit_fd(process.pid)
+        run = Run(spec, name, folder, mark, process, exits, record_fd, now, wall, confinement)
         self.running[name] = run
         self.selector.register(run.exit_fd, selectors.EVENT_READ, run)
         self.started.append((spec.task, spec.token, wall))
+
+    def _confined(self, spec: Spec, name: str) -> AbstractContextManager[Confinement]:
+        if not (spec.memory_bytes or spec.cpus):
+            return FREE
+        taken = (cpu for run in self.running.values() for cpu in run.confinement.bound)
+        return confined(self.groups, name, spec.memory_bytes, spec.cpus, taken)
 
     def _answer_again(self, name: str, task: str, token: TokenRow) -> None:
         row = self._held_row(name)
@@ -289,44 +304,12 @@ class Supervisor:
 
     def _finish(self, run: Run, now: float) -> Iterator[None]:
         """Take in what it left, and write down how it ended."""
-        code, error = exit_code(run.process.returncode, run.ended_by), run.error
-        outputs: list[OutputRow] = []
-        if run.spec.outputs and not run.ended_by:
-            outputs, wrong = yield from collect(
-                f"{run.folder}/{SCRATCH}", run.spec.outputs, self.limits.file_bytes
-            )
-            if wrong and code == 0:
-                code, error = 125, wrong
         self._trim(run, now)
-        head = head_bytes(self.limits.kept_bytes)
-        row = ExitRow(
-            code,
-            run.ended_by,
-            error[:ERROR_CHARS_MAX],
-            run.started,
-            run.started + (now - run.began),
-            now - run.began,
-            stdout=self._inline(run, 0),
-            stderr=self._inline(run, 1),
-            stdout_size=run.sizes[0],
-            stderr_size=run.sizes[1],
-            stdout_cut=run.cuts[0],
-            stderr_cut=run.cuts[1],
-            outputs=tuple(outputs),
-            stdout_head=head if run.cuts[0] else 0,
-            stderr_head=head if run.cuts[1] else 0,
-        )
+        row = yield from ending(run, self.limits, now)
+        if run.group:
+            run.group.remove()
         del self.running[run.name]
         self._write_end(run.name, run.spec.task, run.spec.token, run.record_fd, row)
-
-    def _inline(self, run: Run, stream: int) -> bytes:
-        if not 0 < run.sizes[stream] <= self.limits.inline_bytes:
-            return b""
-        try:
-            with open(run.folder + LOGS[stream], "rb", buffering=0) as file:
-                return file.read(run.sizes[stream]) or b""
-        except OSError:
-            return b""
 
     def _write_end(self, name: str, task: str, token: TokenRow, record_fd: int, row: ExitRow) -> None:
         try:

@@ -38,6 +38,7 @@ from openclaw.files import Files
 from openclaw.ids import BASE32, NodeId
 from openclaw.messages import AnyMessage, DialBulk, Query, Reply, RosterSync
 from openclaw.node import Node
+from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Control
 from openclaw.runtime.handlers import Handlers
@@ -172,7 +173,8 @@ class App:
         self.sources = Sources(context)
         self.pulls = Pulls(context, self.sources)
         self.retention = Retention(context, self.sources)
-        self.staging = Staging(context, self.sources, self.pulls, self.retention)
+        self.bringing = Bringing(context, self.pulls)
+        self.staging = Staging(context, self.sources, self.pulls, self.bringing, self.retention)
         self._stack.push_async_callback(self.staging.close)
         self.submissions = Submissions(context, Intake(context, self.retention))
         self.tasks = Tasks(context)
@@ -224,8 +226,9 @@ class App:
         self._stack.push_async_callback(self._end_core)
         context.link.keep()
         operations = Operations(
-            context, self.submissions, self.tasks, self.pulls, self.peers, self.stop, self.presence.drain
-        )
+            context, self.submissions, self.tasks, self.pulls, self.bringing, self.peers, self.stop,
+            self.presence.drain,
+        )  # fmt: skip
         table = {**operations.table(), **context.skills.table()}
         control = Control(socket_path(context.state_dir, "control.sock"), table)
         await control.start()

@@ -99,6 +99,7 @@ def _result(exit: Exit | None) -> Doc | None:
     return {
         "ended_by": exit.ended_by or None,
         "runtime_s": round(exit.runtime_s, 6),
+        "limits": {"memory": exit.memory_limit or None, "cpus": exit.cpu_limit or None},
         "stdout_bytes": exit.stdout_size,
         "stderr_bytes": exit.stderr_size,
         "stdout_cut_bytes": exit.stdout_cut,

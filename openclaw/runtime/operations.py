@@ -10,11 +10,14 @@ from openclaw.errors import MeshError
 from openclaw.ids import TaskId
 from openclaw.records import State
 from openclaw.runtime.attach import Attachment
+from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Emit, Frame, Operation
 from openclaw.runtime.docs import exit_code
+from openclaw.runtime.payloads import check_inside
 from openclaw.runtime.peers import Peers
 from openclaw.runtime.pulls import Pulls
+from openclaw.runtime.sources import FILE
 from openclaw.runtime.submit import Submissions, parse_requests
 from openclaw.runtime.tasks import Tasks, outcome_row
 from openclaw.runtime.views import Views
@@ -33,17 +36,13 @@ class Operations:
         submissions: Submissions,
         tasks: Tasks,
         pulls: Pulls,
+        bringing: Bringing,
         peers: Peers,
         stop: Callable[[bool, float | None, bool], None],
         drain: Callable[[bool], None],
     ) -> None:
-        self._context, self._submissions, self._tasks, self._pulls, self._peers = (
-            context,
-            submissions,
-            tasks,
-            pulls,
-            peers,
-        )
+        self._context, self._submissions, self._tasks = context, submissions, tasks
+        self._pulls, self._bringing, self._peers = pulls, bringing, peers
         self._views = Views(context)
         self._stop, self._set_draining = stop, drain
 
@@ -62,7 +61,7 @@ class Operations:
             "tasks": self._list,
             "task_show": self._show,
             "cancel": self._cancel,
-            "output_path": self._output_path,
+            "outputs": self._outputs,
             "node_invite": self._invite,
             "node_status": self._node_status,
             "node_drain": self._drain,
@@ -187,16 +186,26 @@ class Operations:
         self._tasks.cancel(tasks)
         return {"cancelled": tasks}
 
-    async def _output_path(self, request: Frame, _emit: Emit) -> Frame:
-        snapshot = await self._tasks.read(await self._tasks.resolve(str(request["id"])))
-        exit = snapshot.progress.exit
-        for output in exit.outputs if exit is not None else ():
-            if output.name == request["name"] and self._context.files.has(output.sha256):
-                return {"path": str(self._context.files.path(output.sha256))}
-        raise MeshError(
-            f"the task left no output {request['name']!r} on this node; it is kept where the task was submitted",
-            kind="no_output",
-        )
+    async def _outputs(self, request: Frame, emit: Emit) -> Frame:
+        """Each output of a task that has ended, once it is in this node's cache."""
+        task = await self._tasks.resolve(str(request["id"]))
+        snapshot = await self._tasks.read(task)
+        if not snapshot.done:
+            raise MeshError(
+                f"task {task} is {snapshot.progress.state} and its outputs are not here yet; wait for it: "
+                f"openclaw task wait {task}",
+                kind="not_ended",
+            )
+        files, exit = self._context.files, snapshot.progress.exit
+        outputs = exit.outputs if exit is not None else ()
+        with files.held(output.sha256 for output in outputs):
+            for output in outputs:
+                check_inside(output.name)  # a worker may call it what it likes
+                if not files.has(output.sha256):
+                    await emit({"event": "fetching", "name": output.name, "size": output.size})
+                await self._bringing.bring(output, snapshot.owner, FILE, output.sha256)
+                await emit({"event": "output", "name": output.name, "path": str(files.path(output.sha256))})
+        return {}
 
     # --- this node -------------------------------------------------------------------------------
 

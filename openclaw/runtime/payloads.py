@@ -23,11 +23,12 @@ def checked(data: bytes) -> Payload:
     if not payload.argv and not payload.handler and not (payload.skill and payload.skill.entry):
         raise MeshError("there is no command to run", kind="usage", exit_code=2)
     for name in (*(file.name for file in payload.inputs), *payload.outputs):
-        _check_inside(name)
+        check_inside(name)
     return payload
 
 
-def _check_inside(name: str) -> None:
+def check_inside(name: str) -> None:
+    """Raises MeshError for a name that could lead out of the folder that it is meant for."""
     path = Path(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise MeshError(

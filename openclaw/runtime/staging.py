@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 from openclaw.config import FETCHES_PER_WORKER_MAX
 from openclaw.effects import Fetch, Fetched, Kill, ProcessExited, Run
 from openclaw.errors import MeshError
 from openclaw.executor.link import RunSpec
 from openclaw.executor.paths import SCRATCH, run_name
-from openclaw.files import WrongContent
+from openclaw.files import WrongContent, appear
 from openclaw.ids import NodeId, TaskId, Token
-from openclaw.records import REFUSED, Exit, InputFile, Payload
+from openclaw.records import REFUSED, Exit, Payload
+from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.payloads import checked
 from openclaw.runtime.pulls import Pulls
@@ -41,8 +40,11 @@ class NoRoom(MeshError):
 class Staging:
     """One asyncio task per attempt that has files, none for the others."""
 
-    def __init__(self, context: Context, sources: Sources, pulls: Pulls, retention: Retention) -> None:
-        self._context, self._sources, self._pulls, self._retention = context, sources, pulls, retention
+    def __init__(
+        self, context: Context, sources: Sources, pulls: Pulls, bringing: Bringing, retention: Retention
+    ) -> None:
+        self._context, self._sources, self._pulls = context, sources, pulls
+        self._bringing, self._retention = bringing, retention
         self._staging: dict[tuple[TaskId, Token], asyncio.Task[None]] = {}
         self._fetching: dict[tuple[TaskId, Token], asyncio.Task[None]] = {}
         self._lanes: defaultdict[NodeId, asyncio.Semaphore] = defaultdict(
@@ -125,26 +127,13 @@ class Staging:
             sum(2 * file.size for file in payload.inputs)
         )  # kept, and in the scratch directory
         for file in payload.inputs:
-            await self._bring(file, effect.owner, FILE, file.sha256)
+            await self._bringing.bring(file, effect.owner, FILE, file.sha256)
             await asyncio.to_thread(self._context.files.link_into, file.sha256, scratch / file.name)
         if payload.stdin is None:
             return None
         await self._make_room_for(payload.stdin.size)
-        await self._bring(payload.stdin, effect.owner, FILE, payload.stdin.sha256)
+        await self._bringing.bring(payload.stdin, effect.owner, FILE, payload.stdin.sha256)
         return self._context.files.path(payload.stdin.sha256)
-
-    async def _bring(self, file: InputFile, peer: NodeId, kind: str, name: str) -> None:
-        """The file is in this node's store of contents when it returns, checked by its hash.
-
-        What came before a break is hashed again, and all of it synced: gigabytes, so not in the event loop.
-        """
-        files = self._context.files
-        if await asyncio.to_thread(files.use, file.sha256):
-            return
-        with ExitStack() as stack:
-            writer = await asyncio.to_thread(stack.enter_context, files.writer(file.sha256, file.size))
-            await self._pulls.whole(peer, kind, name, writer.offset, writer.write)
-            await asyncio.to_thread(writer.commit)
 
     async def _make_room_for(self, size: int) -> None:
         """Raises NoRoom when the disk has none, though files that nobody needs were dropped."""
@@ -198,7 +187,7 @@ class Staging:
             if len(inline) < size:
                 await self._fetch_log(effect, f"{attempt}/{stream}", stream, head, cut)
         for output in exit.outputs:
-            await self._bring(output, effect.worker, OUTPUT, f"{attempt}/{output.name}")
+            await self._bringing.bring(output, effect.worker, OUTPUT, f"{attempt}/{output.name}")
 
     async def _fetch_log(self, effect: Fetch, name: str, stream: str, head: int, cut: int) -> None:
         """The kept log is the head and the tail; how much is missing between them is in the exit record."""
@@ -207,10 +196,14 @@ class Staging:
         with open(partial, "wb", opener=_private) as file:
             if cut:
                 await self._pulls.first(effect.worker, LOG, name, head, file.write)
-            await self._pulls.whole(effect.worker, LOG, name, head + cut if cut else 0, _writing(file))
+
+            async def write(data: bytes) -> None:
+                await asyncio.to_thread(file.write, data)
+
+            await self._pulls.whole(effect.worker, LOG, name, head + cut if cut else 0, write)
             file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())  # its worker forgets it after this
-        partial.replace(kept)
+        await asyncio.to_thread(appear, partial, kept)
 
 
 def _no_room(error: Exception) -> bool:
@@ -219,10 +212,3 @@ def _no_room(error: Exception) -> bool:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _writing(file: IO[bytes]) -> Callable[[bytes], None]:
-    def write(data: bytes) -> None:
-        file.write(data)
-
-    return write

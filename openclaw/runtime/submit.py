@@ -17,6 +17,7 @@ from msgspec import Meta as Bound
 
 from openclaw.config import (
     FILES_MAX,
+    LOCAL_FILES_MAX,
     NEEDS_MAX,
     PRIORITY_MAX,
     SIGNED_TOGETHER,
@@ -96,6 +97,7 @@ class TaskRequest(msgspec.Struct, kw_only=True):
     take_stdin: bool = False
     inputs: Annotated[list[FileRequest], Bound(max_length=FILES_MAX)] = []
     outputs: Annotated[list[Text], Bound(max_length=FILES_MAX)] = []
+    local_files: Annotated[list[Text], Bound(max_length=LOCAL_FILES_MAX)] = []
     title: str = ""
     handler: Name = ""  # a task type; `argv`, `env` and `cwd` are for commands then
     args: bytes = b""  # what the handler is called with, as `handlers.values` has it
@@ -228,6 +230,9 @@ class Submissions:
             request.handler,
             request.args,
             _call(request.skill),
+            memory_bytes=request.needs.memory_bytes,
+            cpus=request.needs.cpus,
+            local_files=tuple(request.local_files),
         )
 
     async def _take_in(self, file: FileRequest, hold: Callable[[str], None]) -> InputFile:

@@ -103,6 +103,15 @@ def test_task_show(node, ended, capfd):
     assert "accepted" in capfd.readouterr().out
 
 
+def test_a_task_says_who_kept_it_within_its_limits(node, ended, capfd):
+    result = {"limits": {"memory": "process", "cpus": None}}
+    node.answer("task_show", {"ok": True, "task": ended(result=result)})
+    assert main(["task", "show", "aaaa-b1"]) == 0
+    out = capfd.readouterr().out
+    assert "memory limit  enforced for each of its processes" in out
+    assert "cpus limit" not in out
+
+
 def test_wait_for_one_passes_its_exit_code_on(node, ended, capfd):
     task = ended(state="failed", exit_code=5)
     outputs = {"stdout": b"\xff", "stderr": b"", "stdout_size": 1, "stderr_size": 0}

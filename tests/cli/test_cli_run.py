@@ -83,6 +83,17 @@ def test_a_line_of_shell_is_explicit(node, ended):
     assert (task["argv"], task["title"]) == (["/bin/sh", "-c", "a | b"], "a | b")
 
 
+def test_words_that_name_files_here_are_told(node, ended, tmp_path, monkeypatch):
+    for name in ("data.csv", "-", "f"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    node.answers["run"] = lambda _: frames(ended())
+    assert main(["run", "--", "wc", "-l", "folder", "data.csv", "--from=f", "data.csv", "none"]) == 0
+    assert main(["run", "--shell", "wc -l <data.csv>out;cat 'f'"]) == 0
+    assert [request["task"]["local_files"] for request in node.asked("run")] == [["data.csv", "f"]] * 2
+
+
 @pytest.mark.parametrize(
     ("state", "code"),
     [("succeeded", 0), ("failed", 3), ("failed", 127), ("failed", 137), ("timed_out", 124), ("cancelled", 130),
@@ -156,13 +167,18 @@ def test_no_node_here_says_how_to_start_one(tmp_path, capfd):
     assert json.loads(capfd.readouterr().out)["error"]["type"] == "no_node"
 
 
-def test_files_go_and_come_back(node, ended, tmp_path, monkeypatch):
+def test_files_go_and_come_back(node, ended, tmp_path, monkeypatch, capfd):
     kept = tmp_path / "kept"
     kept.write_bytes(b"result")
     (tmp_path / "in.txt").write_text("x")
     monkeypatch.chdir(tmp_path)
     node.answers["run"] = lambda _: frames(ended())
-    node.answer("output_path", {"ok": True, "path": str(kept)})
+    node.answer(
+        "outputs",
+        {"event": "fetching", "name": "out.txt", "size": 1_500_000},
+        {"event": "output", "name": "out.txt", "path": str(kept)},
+        {"ok": True},
+    )
     (tmp_path / "sub").mkdir()
     assert main(["run", "--input", "in.txt", "--output", "sub/out.txt", "--", "x"]) == 0
     task = node.asked("run")[0]["task"]
@@ -170,12 +186,15 @@ def test_files_go_and_come_back(node, ended, tmp_path, monkeypatch):
     assert task["outputs"] == ["out.txt"]
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["out.txt"]
     assert (tmp_path / "sub/out.txt").read_bytes() == b"result"
+    said = capfd.readouterr().err
+    assert "fetching out.txt (1.5 MB)" in said
+    assert "wrote sub/out.txt" in said
 
 
 def test_no_output_is_taken_from_a_failure(node, ended, tmp_path):
     node.answers["run"] = lambda _: frames(ended(state="failed", exit_code=1))
     assert main(["run", "--output", str(tmp_path / "out"), "--", "x"]) == 1
-    assert not node.asked("output_path")
+    assert not node.asked("outputs")
 
 
 def test_two_files_of_one_name_are_refused(node):

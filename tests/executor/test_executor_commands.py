@@ -193,6 +193,69 @@ def test_a_kill_is_told_when_the_group_is_empty(tmp_path: Path, reason: str, cod
     go(test())
 
 
+def test_what_left_for_another_session_is_asked_to_end_too(tmp_path: Path) -> None:
+    """Nobody waits out a grace that is longer than this test may take."""
+
+    async def test() -> None:
+        async with node(tmp_path) as here:
+            await here.ready(shell("t", "setsid sh -c 'echo 1 > ready; sleep 600' & wait"))
+            here.kill("t", "cancel", 600.0)
+            ended = await here.exit("t")
+            assert (ended.code, ended.ended_by, ended.error) == (130, "cancel", "")
+
+    go(test())
+
+
+@pytest.mark.parametrize("argv", [("cat", "here.csv"), ("./here.csv",)])
+def test_an_argument_that_is_a_file_only_at_the_submitter_says_how_to_bring_it(
+    tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    ended = run_one(tmp_path, *argv, local_files=("here.csv",))
+    assert ended.code in (1, 127)
+    assert "--input here.csv" in ended.error
+
+
+def test_a_file_that_is_here_too_is_not_blamed(tmp_path: Path) -> None:
+    ended = run_one(tmp_path, "cat", "/etc/passwd", "/nowhere", local_files=("/etc/passwd",))
+    assert (ended.code, ended.error) == (1, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS limits nothing of this")
+def test_a_command_is_kept_within_its_memory(tmp_path: Path) -> None:
+    program = (sys.executable, "-c", "held = bytearray(512 << 20)")
+
+    async def test() -> None:
+        async with node(tmp_path) as here:
+            tight = await here.run(command("t", *program, memory_bytes=256 << 20))
+            assert tight.code != 0
+            assert tight.memory_limit in ("cgroup", "process")
+            roomy = await here.run(command("u", *program, memory_bytes=2 << 30))
+            assert (roomy.code, roomy.cpu_limit) == (0, "")
+            free = await here.run(command("v", *program))
+            assert (free.code, free.memory_limit) == (0, "")
+
+    go(test())
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.cpu_count() == 1, reason="needs processors to be bound to")
+def test_commands_are_kept_on_processors_of_their_own(tmp_path: Path) -> None:
+    script = "grep Cpus_allowed_list /proc/self/status; echo 1 > ready; exec sleep 600"
+
+    async def test() -> None:
+        async with node(tmp_path) as here:
+            places = []
+            for task in ("t", "u"):
+                await here.ready(shell(task, script, cpus=1))
+                places.append((here.link.run_dir(TaskId(task), token()) / "stdout").read_text())
+            here.kill("t")
+            ended = await here.exit("t")
+            assert ended.cpu_limit in ("cgroup", "affinity")
+            if ended.cpu_limit == "affinity":
+                assert [place.split()[1] for place in sorted(places)] == ["0", "1"]
+
+    go(test())
+
+
 def test_a_child_may_use_the_grace_when_its_shell_is_gone(tmp_path: Path) -> None:
     """The trainer saves its work, though the shell around it died of the same TERM at once."""
     child = "trap 'sleep 0.3; echo saved; exit' TERM; echo 1 > ready; while :; do sleep 0.05; done"

@@ -19,6 +19,7 @@ from openclaw.executor.paths import RUNS, SCRATCH, run_name
 from openclaw.files import Files
 from openclaw.ids import NO_EPOCH, NodeId, TaskId, Token
 from openclaw.records import REFUSED, Exit, InputFile, Payload
+from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.retention import Retention
@@ -42,6 +43,7 @@ class World:
         self.started: list[RunSpec] = []
         self.told = asyncio.Event()
         self.answer = answer
+        self.pulls = 0
         self.files = Files(folder / "files")
         link = SimpleNamespace(
             life=0,
@@ -65,13 +67,16 @@ class World:
             ),
         )
         sources = Sources(context)
-        self.staging = Staging(context, sources, Pulls(context, sources), Retention(context, sources))
+        pulls = Pulls(context, sources)
+        self.bringing = Bringing(context, pulls)
+        self.staging = Staging(context, sources, pulls, self.bringing, Retention(context, sources))
 
     def _post(self, event: Event) -> None:
         self.events.append(event)
         self.told.set()
 
     async def pull(self, _peer: NodeId, _ref: object, sink: object) -> int:
+        self.pulls += 1
         if self.answer is None:
             await asyncio.Event().wait()  # a peer that never answers
         assert callable(sink)
@@ -188,3 +193,26 @@ async def test_an_output_waits_at_its_worker_until_there_is_room(tmp_path: Path)
         world.room += 1
         world.events.clear()
         world.told.clear()
+
+
+async def test_what_many_ask_for_at_once_comes_once(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    file = InputFile("f", SHA256, len(DATA))
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(world.bringing.bring(file, PEER, "file", SHA256) for _ in range(5)))
+    assert world.pulls == 1
+    assert world.files.path(SHA256).read_bytes() == DATA
+
+
+async def test_who_waits_for_a_transfer_that_is_given_up_brings_it_itself(tmp_path: Path) -> None:
+    world = World(tmp_path, answer=None)
+    file = InputFile("f", SHA256, len(DATA))
+    first, second = (asyncio.create_task(world.bringing.bring(file, PEER, "file", SHA256)) for _ in range(2))
+    async with asyncio.timeout(20):
+        while not world.pulls:
+            await asyncio.sleep(0.001)
+        world.answer = DATA
+        first.cancel()
+        await second
+    assert world.pulls == 2
+    assert world.files.has(SHA256)
