@@ -60,6 +60,10 @@ HANDLER_IDLE_S = 300.0  # a process that had nothing to do for so long goes
 HANDLER_LOG_BYTES_MAX = 1 << 20  # what is written past all handlers, for each process
 HANDLERS_LOAD_S_MAX = 60.0
 
+# In one answer to another node: rows, and how many are looked at for them.
+LISTED_BYTES_MAX = 512 << 10
+LISTED_LOOK_MAX = 10_000
+
 # The store.
 MAP_BYTES_MIN = 64 << 20
 MAP_BYTES_MAX = 64 << 30
@@ -97,6 +101,7 @@ ANSWER_S_MAX = 60.0  # a short answer of the node on this machine
 START_S_MAX = 90.0
 NEIGHBOURS_S = 2.5
 WAIT_IDS_MAX = 1000
+LISTED_MAX = 10_000
 MAP_CHUNKS_MAX = 16  # of SUBMIT_BATCH_MAX tasks, under way at once
 MAP_HELD_BYTES_MAX = 64 << 20  # results that are done before their turn
 MAP_LINE_BYTES_MAX = 64 << 10

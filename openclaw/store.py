@@ -151,25 +151,27 @@ class Store:
                 there = cursor.set_range(owner + b"\xff")
         return [task for task in found if prefix in (task, short(task))] or found
 
-    def tasks(
-        self, limit: int, state: State | None = None, newest_first: bool = True
-    ) -> list[tuple[Submission, Progress]]:
-        """Up to `limit` tasks by the time of their submission."""
-        found: list[tuple[Submission, Progress]] = []
+    def page(
+        self, place: bytes, state: State | None, limit: int, looked_max: int
+    ) -> tuple[list[tuple[bytes, Submission, Progress]], bytes]:
+        """Up to `limit` tasks among the `looked_max` from `place` on, the newest submitted first.
+
+        Each with its place; and where to go on, b"" when there are no more. Places begin with b"".
+        """
+        found: list[tuple[bytes, Submission, Progress]] = []
         with self._env.reading() as txn:
             cursor = txn.cursor(self._tables[ORDER])
-            keys = (
-                cursor.iterprev(keys=False, values=True)
-                if newest_first
-                else cursor.iternext(keys=False, values=True)
-            )
-            for key in keys:
-                if len(found) >= limit:
+            there = cursor.set_range(place) if place else cursor.last()
+            if place and (not there or bytes(cursor.key()) > place):
+                there = cursor.prev() if there else cursor.last()
+            for _ in range(looked_max):
+                if not there or len(found) >= limit:
                     break
-                task = self._task(txn, bytes(key))
+                task = self._task(txn, bytes(cursor.value()))
                 if task is not None and state in (None, task[1].state):
-                    found.append(task)
-        return found
+                    found.append((bytes(cursor.key()), *task))
+                there = cursor.prev()
+            return found, bytes(cursor.key()) if there else b""
 
     def free_bytes(self) -> int:
         """What the disk under the store still holds."""

@@ -105,7 +105,7 @@ def test_final_tasks_are_counted_once_whatever_happens_to_their_rows(tmp_path: P
     store.commit([Write(Table.TASKS, gone, None), Write(Table.PROGRESS, gone, None)])
     assert store.restored().counts.succeeded == 2
     assert store.task(gone) is None
-    assert len(store.tasks(10)) == 4
+    assert len(store.page(b"", None, 10, 99)[0]) == 4
 
 
 def test_tasks_are_found_by_id_by_prefix_by_short_form_and_by_time(tmp_path: Path) -> None:
@@ -118,11 +118,28 @@ def test_tasks_are_found_by_id_by_prefix_by_short_form_and_by_time(tmp_path: Pat
     assert set(store.find("abcdefghi")) == {row.task for row in rows[:3]}
     assert len(store.find("abc", limit=4)) == 4
     assert store.find("zzz") == []
-    newest = [task.submitted for task, _ in store.tasks(3)]
+    newest = [task.submitted for _, task, _ in store.page(b"", None, 3, 99)[0]]
     assert newest == [1033.0, 1033.0, 1002.0]
-    assert [task.submitted for task, _ in store.tasks(1, newest_first=False)] == [1001.0]
     store.commit([Write(Table.PROGRESS, rows[1].task, Progress(rows[1].task, State.FAILED))])
-    assert [task.task for task, _ in store.tasks(9, state=State.FAILED)] == [rows[1].task]
+    assert [task.task for _, task, _ in store.page(b"", State.FAILED, 9, 99)[0]] == [rows[1].task]
+
+
+@pytest.mark.parametrize(("limit", "looked_max"), [(1, 99), (3, 99), (99, 2), (2, 1)])
+def test_pages_follow_each_other_without_a_gap(tmp_path: Path, limit: int, looked_max: int) -> None:
+    store = Store.open(tmp_path / "store")
+    store.commit([write for number in range(10) for write in accepted(number, State.FAILED)])
+    store.commit([moved(number, State.QUEUED) for number in (2, 3, 9)])
+    for state, numbers in ((None, range(9, -1, -1)), (State.FAILED, [8, 7, 6, 5, 4, 1, 0])):
+        found, place, pages = [], b"", 0
+        while pages == 0 or place:
+            rows, place = store.page(place, state, limit, looked_max)
+            assert len(rows) <= min(limit, looked_max)
+            found += [row.task for _, row, _ in rows]
+            pages += 1
+            if pages == 2:  # what comes or goes meanwhile disturbs nobody
+                store.commit(accepted(50, State.FAILED))
+        assert found == [submission(number).task for number in numbers]
+        store.commit([Write(table, submission(50).task, None) for table in (Table.TASKS, Table.PROGRESS)])
 
 
 def test_the_map_grows_and_the_whole_batch_is_written_again(tmp_path: Path) -> None:

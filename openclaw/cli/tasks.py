@@ -33,10 +33,15 @@ OUTPUT_FIELDS = ("stdout", "stderr", "stdout_size", "stderr_size")
 def tasks(everything: bool, state: str | None, limit: int, as_json: bool) -> None:
     """List the tasks that were submitted on this machine, newest first, or --all of the mesh."""
     with connect() as client:
-        request = client.stream("tasks", all=everything, state=state, limit=limit)
-        found = [frame["task"] for frame in request if "task" in frame]
+        frames = list(client.stream("tasks", all=everything, state=state, limit=limit))
+    found = [frame["task"] for frame in frames if "task" in frame]
+    silent, more = frames[-1].get("silent", []), bool(frames[-1].get("more"))
+    if silent:
+        note(f"without the tasks of {', '.join(silent)}, which did not answer")
+    if more:
+        note(f"the newest {len(found)}, there are more: --limit N")
     if as_json:
-        emit({"tasks": found})
+        emit({"tasks": found, "silent": silent, "more": more})
     elif not found:
         print("no such tasks" if everything or state else "no tasks of this machine (--all: of the mesh)")
     else:

@@ -14,6 +14,7 @@ from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Emit, Frame, Operation
 from openclaw.runtime.docs import exit_code
+from openclaw.runtime.listings import Listings
 from openclaw.runtime.payloads import check_inside
 from openclaw.runtime.peers import Peers
 from openclaw.runtime.pulls import Pulls
@@ -44,6 +45,7 @@ class Operations:
         self._context, self._submissions, self._tasks = context, submissions, tasks
         self._pulls, self._bringing, self._peers = pulls, bringing, peers
         self._views = Views(context)
+        self._listings = Listings(context)
         self._stop, self._set_draining = stop, drain
 
     def table(self) -> dict[str, Operation]:
@@ -170,9 +172,10 @@ class Operations:
     async def _list(self, request: Frame, emit: Emit) -> Frame:
         state = State(str(request["state"])) if request.get("state") else None
         limit = int(str(request.get("limit") or LISTED_DEFAULT))
-        for row in await self._tasks.listed(bool(request.get("all")), state, limit):
+        listing = await self._listings.listed(bool(request.get("all")), state, limit)
+        for row in listing.rows:
             await emit({"event": "task", "task": row})
-        return {}
+        return {"silent": listing.silent, "more": listing.more}
 
     async def _show(self, request: Frame, _emit: Emit) -> Frame:
         snapshot = await self._tasks.read(await self._tasks.resolve(str(request["id"])))

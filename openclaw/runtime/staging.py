@@ -123,9 +123,7 @@ class Staging:
     async def _bring_all(self, effect: Run, payload: Payload) -> Path | None:
         """The inputs into the scratch directory; where its standard input lies, if it has one."""
         scratch = self._context.link.run_dir(effect.task, effect.token) / SCRATCH
-        await self._make_room_for(
-            sum(2 * file.size for file in payload.inputs)
-        )  # kept, and in the scratch directory
+        await self._make_room_for(2 * sum(file.size for file in payload.inputs))  # here, and in the scratch
         for file in payload.inputs:
             await self._bringing.bring(file, effect.owner, FILE, file.sha256)
             await asyncio.to_thread(self._context.files.link_into, file.sha256, scratch / file.name)

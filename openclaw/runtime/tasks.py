@@ -20,8 +20,6 @@ from openclaw.runtime.queries import LONG_POLL_S, Args
 
 PREFIX_CHARS_MIN = 4
 PROGRESS_S = 2.0
-LISTED_MAX = 10_000
-LISTED_BYTES_MAX = 512 << 10  # in one answer to another node
 CANCELLED_AT_ONCE_MAX = 1024
 DAY_S = 86400.0
 
@@ -51,7 +49,6 @@ class Tasks:
         self._context = context
         context.queries.answerers |= {
             "task": self._answer_task,
-            "tasks": self._answer_tasks,
             "find": self._answer_find,
             "progress": self._answer_progress,
         }
@@ -182,25 +179,6 @@ class Tasks:
             case many:
                 raise MeshError(f"{prefix} could be {', '.join(many[:5])}", kind="ambiguous")
 
-    async def listed(self, everywhere: bool, state: State | None, limit: int) -> list[Doc]:
-        """Newest first: this node's tasks, or with `everywhere` those of every live node."""
-        rows = await asyncio.to_thread(self._brief, state, limit)
-        if everywhere:
-            args: Args = {"state": state, "limit": limit}
-            answers = await asyncio.gather(
-                *(
-                    self._context.queries.ask(node, "tasks", args)
-                    for node in self._context.node.membership.alive()
-                    if node != self._context.me
-                ),
-                return_exceptions=True,
-            )
-            for answer in answers:
-                if isinstance(answer, dict) and isinstance(found := answer.get("tasks"), list):
-                    rows += found
-        rows.sort(key=lambda row: str(row["submitted"]), reverse=True)
-        return rows[:limit]
-
     # --- at the owner ----------------------------------------------------------------------------
 
     def _local(self, task: TaskId) -> Snapshot:
@@ -231,17 +209,6 @@ class Tasks:
         finally:
             self._context.moves.unwatch((task,), signal.fire)
 
-    def _brief(self, state: State | None, limit: int) -> list[Doc]:
-        context = self._context
-        result: list[Doc] = []
-        for submission, progress in context.store.tasks(
-            limit=min(limit, LISTED_MAX), state=state, newest_first=True
-        ):
-            doc = task_doc(submission, progress, context.me, context.name_of)
-            doc.pop("story")
-            result.append(doc)
-        return result
-
     def _snapshot(self, owner: NodeId, answer: Args) -> Snapshot:
         try:
             return Snapshot(
@@ -258,16 +225,6 @@ class Tasks:
         else:
             snapshot = self._local(task)
         return {"submission": _encode(snapshot.submission), "progress": _encode(snapshot.progress)}
-
-    async def _answer_tasks(self, _peer: NodeId, args: Args) -> Args:
-        state = State(str(args["state"])) if args.get("state") else None
-        rows = await asyncio.to_thread(self._brief, state, int(str(args.get("limit", 100))))
-        left = LISTED_BYTES_MAX
-        for count, row in enumerate(rows):
-            left -= len(_encode(row))
-            if left < 0:
-                return {"tasks": rows[:count]}
-        return {"tasks": rows}
 
     async def _answer_progress(self, _peer: NodeId, args: Args) -> Args:
         return {"progress": self._reported(args)}

@@ -82,12 +82,16 @@ def test_names_and_ids_are_completed_from_the_node(node, ended, capfd, monkeypat
 
 def test_tasks(node, ended, capfd):
     rows = [ended(id="aaaa-b2"), ended(id="aaaa-b1", state="running", exit_code=None, argv=["x" * 200])]
-    node.answer("tasks", *({"event": "task", "task": row} for row in rows), {"ok": True})
+    end = {"ok": True, "silent": ["nas"], "more": True}
+    node.answer("tasks", *({"event": "task", "task": row} for row in rows), end)
     assert main(["tasks", "--all", "--state", "running", "--limit", "5", "--json"]) == 0
-    assert document(capfd) == {"tasks": rows}
+    assert document(capfd) == {"tasks": rows, "silent": ["nas"], "more": True}
     assert node.asked("tasks")[0] == {"op": "tasks", "all": True, "state": "running", "limit": 5}
     assert main(["tasks"]) == 0
-    lines = capfd.readouterr().out.splitlines()
+    shown = capfd.readouterr()
+    assert "nas, which did not answer" in shown.err
+    assert "--limit" in shown.err
+    lines = shown.out.splitlines()
     assert lines[0].split() == ["ID", "STATE", "NODE", "SUBMITTED", "COMMAND"]
     assert "…" in lines[2]
     assert "\x1b" not in "".join(lines)
