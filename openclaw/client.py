@@ -110,10 +110,22 @@ class Client:
     def ready_frames(self) -> list[Doc]:
         """After `fileno` became readable: the frames that are now whole, perhaps none."""
         self._read_more()
+        return self.whole_frames()
+
+    def whole_frames(self) -> list[Doc]:
+        """Without a read: what came together with the last frame."""
         frames = []
         while (frame := self._whole_frame()) is not None:
             frames.append(frame)
         return frames
+
+    def ready_answers(self) -> list[Doc | MeshError]:
+        """As `ready_frames`, for several requests under way: a refusal is one of the answers."""
+        self._read_more()
+        answers: list[Doc | MeshError] = []
+        while (frame := self._any_frame()) is not None:
+            answers.append(_refusal(frame) if frame.get("ok") is False else frame)
+        return answers
 
     def wait_closed(self, timeout_s: float) -> bool:
         """Whether the node closed the connection in time."""
@@ -143,6 +155,12 @@ class Client:
 
     def _whole_frame(self) -> Doc | None:
         """The first frame of the buffer. Raises if it is the node's refusal."""
+        frame = self._any_frame()
+        if frame is not None and frame.get("ok") is False:
+            raise _refusal(frame)
+        return frame
+
+    def _any_frame(self) -> Doc | None:
         if len(self._buffer) < HEADER_BYTES:
             return None
         end = HEADER_BYTES + int.from_bytes(self._buffer[:HEADER_BYTES], "big")
@@ -154,12 +172,14 @@ class Client:
             return None
         frame: Doc = msgpack.unpackb(memoryview(self._buffer)[HEADER_BYTES:end])
         del self._buffer[:end]
-        if frame.get("ok") is False:
-            error = frame["error"]
-            raise MeshError(error["message"], kind=error["type"], exit_code=error["exit_code"])
         return frame
 
     def _gone(self) -> Unavailable:
         return Unavailable(
             f"the node in {self.state_dir} closed the connection; see: openclaw node logs", kind="node_gone"
         )
+
+
+def _refusal(frame: Doc) -> MeshError:
+    error = frame["error"]
+    return MeshError(error["message"], kind=error["type"], exit_code=error["exit_code"])

@@ -60,6 +60,13 @@ HANDLER_IDLE_S = 300.0  # a process that had nothing to do for so long goes
 HANDLER_LOG_BYTES_MAX = 1 << 20  # what is written past all handlers, for each process
 HANDLERS_LOAD_S_MAX = 60.0
 
+# Programs that submit tasks.
+SESSIONS_MAX = 256
+SESSION_ROWS_MAX = 256  # ends in one frame
+SUBMITS_UNDER_WAY_MAX = 4  # requests of SUBMIT_BATCH_MAX tasks that no answer has come to yet
+RECONNECT_S_MAX = 300.0  # how long a program waits for its node to come back
+RECONNECT_EVERY_S = 0.1
+
 # In one answer to another node: rows, and how many are looked at for them.
 LISTED_BYTES_MAX = 512 << 10
 LISTED_LOOK_MAX = 10_000

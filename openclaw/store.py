@@ -134,6 +134,11 @@ class Store:
         with self._env.reading() as txn:
             return self._task(txn, task.encode())
 
+    def progress(self, tasks: Sequence[TaskId]) -> list[Progress | None]:
+        """How far each of them has come, in one look; None for one that is not here."""
+        with self._env.reading() as txn:
+            return [self._rows.get(txn, Table.PROGRESS, task.encode(), Progress) for task in tasks]
+
     def find(self, prefix: str, limit: int = 10) -> list[TaskId]:
         """The tasks whose id, or its short form, is `prefix`; else those where it begins with it."""
         head, dash, tail = prefix.partition("-")

@@ -34,7 +34,7 @@ def start_options(
         limits=Limits(**{setting.name: settings[setting.name].value for setting in LIMITS}),  # type: ignore[arg-type]
         json=json,
         handlers=_many(settings["handlers"].value),
-        handlers_dir=Path(str(settings["handlers_dir"].value)).expanduser().absolute(),
+        handlers_path=(str(Path(str(settings["handlers_dir"].value)).expanduser().absolute()),),
     )
 
 

@@ -177,7 +177,7 @@ def _arguments(options: StartOptions) -> list[str]:
         ("--label", tuple(f"{key}={value}" for key, value in options.labels)),
         ("--skills-dir", tuple(str(folder) for folder in options.skills_dirs)),
         ("--handlers", options.handlers),
-        ("--handlers-dir", (str(options.handlers_dir),) if options.handlers else ()),
+        ("--handlers-dir", options.handlers_path if options.handlers else ()),
     ):
         arguments += [word for value in values for word in (flag, value)]
     for field in fields(Limits):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 READ_BYTES = 256 << 10
 CODE_RAISED, CODE_MESH, CODE_CANCELLED = 1, 125, 130
 ERROR_CHARS_MAX = 1000
-TRACEBACK_CHARS_MAX = 8000
+TRACEBACK_BYTES_MAX = 8000  # with all the rest of an exception it still rides inline
 
 
 class Printed(io.TextIOBase):
@@ -181,17 +181,20 @@ class Worker:
         here = error.__traceback__
         while here is not None and here.tb_frame.f_code.co_filename == __file__:
             here = here.tb_next  # what the handler did, and not how it was called
-        text = "".join(traceback.format_exception(type(error), error, here))[-TRACEBACK_CHARS_MAX:]
+        text = "".join(traceback.format_exception(type(error), error, here))
+        text = text.encode(errors="replace")[-TRACEBACK_BYTES_MAX:].decode(errors="ignore")
         self.stderr.write(text)
         kind = type(error)
         try:
-            args = encode(list(error.args))
-        except Unsendable:
-            args = encode([str(error)])
+            args = encode(error.__reduce__()[1])  # of an OSError with its file names, which `args` lacks
+        except (Unsendable, IndexError, TypeError):
+            args = b""
+        if not 0 < len(args) <= ERROR_CHARS_MAX:
+            args = encode([str(error)[:ERROR_CHARS_MAX]])
         document = {
             "type": kind.__qualname__,
             "module": kind.__module__,
-            "message": str(error),
+            "message": str(error)[:ERROR_CHARS_MAX],
             "traceback": text,
         }
         return Answer(

@@ -54,6 +54,7 @@ from openclaw.runtime.presence import Presence
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.queries import Queries
 from openclaw.runtime.retention import Retention
+from openclaw.runtime.sessions import Sessions
 from openclaw.runtime.skills import Skills
 from openclaw.runtime.sources import Sources
 from openclaw.runtime.staging import Staging
@@ -73,6 +74,7 @@ from openclaw.trust.identity import Identity
 BOOT_CHARS = 6
 ORPHAN_S = 3600.0
 CLOSE_S = 5.0
+OFFERED_EVERY_S = 0.005
 GOODBYE_S = 0.05  # for what was sent last to leave: closing a socket drops what waits in it
 SWITCH_S = 0.0005  # LMDB gives up the interpreter's lock at each operation: a busy loop shall return it soon
 LOG_BYTES_MAX = 4 << 20
@@ -93,6 +95,7 @@ async def _serve(options: StartOptions) -> int:
         app = App(options, stack)
         await app.start()
         app.announce()
+        app.heed_signals()
         return await app.run()
 
 
@@ -229,7 +232,8 @@ class App:
             context, self.submissions, self.tasks, self.pulls, self.bringing, self.peers, self.stop,
             self.presence.drain,
         )  # fmt: skip
-        table = {**operations.table(), **context.skills.table()}
+        sessions = Sessions(context, self.submissions, self.tasks, self.sources)
+        table = {**operations.table(), **context.skills.table(), **sessions.table()}
         control = Control(socket_path(context.state_dir, "control.sock"), table)
         await control.start()
         self._stack.push_async_callback(control.close)
@@ -312,10 +316,21 @@ class App:
             grace_s = self._settings.stop_grace_s if grace_s is None else grace_s
             self.context.post(StopAsked(keep, grace_s))
 
-    async def run(self) -> int:
+    def heed_signals(self) -> None:
+        """Of a process that is this node and nothing else."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, lambda: self.stop(False, None, False))
+
+    async def offer(self, reference: str) -> None:
+        """One more handler; returns when this node's own core knows of it."""
+        types = await self.handlers.load([reference])
+        self.presence.offer_handlers(types)
+        while (meta := self.context.node.membership.meta_of(self.context.me)) and meta.handlers != types:
+            await asyncio.sleep(OFFERED_EVERY_S)
+
+    async def run(self) -> int:
+        """Until the node has stopped."""
         await self._core
         if self._left:
             await self.peers.leave()

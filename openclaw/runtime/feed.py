@@ -48,10 +48,24 @@ class Moves:
 
     def __init__(self) -> None:
         self._watchers: dict[TaskId, set[Callable[[TaskId], None]]] = {}
+        self._claims: dict[TaskId, Callable[[TaskId], None]] = {}
 
-    def moved(self, task: TaskId) -> None:
+    def moved(self, task: TaskId, *, ended: bool = True) -> None:
+        """`ended`: it has come to its final state, or all of its output is here."""
+        if ended and (claim := self._claims.get(task)) is not None:
+            claim(task)
         for callback in tuple(self._watchers.get(task, ())):
             callback(task)
+
+    def claim(self, tasks: Iterable[TaskId], callback: Callable[[TaskId], None]) -> None:
+        """Whoever submitted a task hears of its end: one callback a task, so that there may be any number."""
+        for task in tasks:
+            self._claims[task] = callback
+
+    def disclaim(self, tasks: Iterable[TaskId], callback: Callable[[TaskId], None]) -> None:
+        for task in tasks:
+            if self._claims.get(task) == callback:
+                del self._claims[task]
 
     def watch(self, tasks: Iterable[TaskId], callback: Callable[[TaskId], None]) -> None:
         for task in tasks:

@@ -23,8 +23,7 @@ class Handlers:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._references: list[str] = []
-        folder = context.options.handlers_dir
-        self._folders = [] if folder is None else [str(folder)]
+        self._folders = list(context.options.handlers_path)
 
     async def load(self, references: Sequence[str]) -> tuple[str, ...]:
         """The task types that this node knows with these added. Raises `Unavailable`, and then nothing changed."""

@@ -32,4 +32,6 @@ class StartOptions:
     limits: Limits
     json: bool
     handlers: tuple[str, ...] = ()  # MODULE, MODULE:ATTR or TYPE=MODULE:ATTR; FILE.py in place of MODULE
-    handlers_dir: Path | None = None  # imported from first
+    handlers_path: tuple[
+        str, ...
+    ] = ()  # folders that they are imported from first; FILE.py is in the first of them

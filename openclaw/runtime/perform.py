@@ -68,7 +68,7 @@ class Perform:
     def _one(self, effect: Effect) -> None:
         match effect:
             case TaskMoved():
-                self._context.moves.moved(effect.task)
+                self._context.moves.moved(effect.task, ended=effect.state.final)
                 self._task_line(effect)
             case TaskFetched(task):
                 self._context.moves.moved(task)

@@ -66,7 +66,7 @@ class Presence:
         self._publish(draining=draining)
         self._context.post(DrainAsked(draining))
 
-    def offers(self, handlers: tuple[str, ...]) -> None:
+    def offer_handlers(self, handlers: tuple[str, ...]) -> None:
         """Others may send tasks of these types."""
         self._publish(handlers=handlers)
 

@@ -48,6 +48,7 @@ from openclaw.trust.batches import leaf, needs_bytes, sign_batch
 
 encode = msgspec.msgpack.encode
 TREE_CHARS = 16  # of a skill's hash, in what a task needs
+ACQUAINTED_S = 10.0  # after so long a node has heard of everyone who is there
 
 
 class NeedsRequest(msgspec.Struct, kw_only=True):
@@ -110,9 +111,18 @@ class Submissions:
         self._context, self._intake = context, intake
         self._sequence = itertools.count(1)
         self._waiting: dict[TaskId, asyncio.Future[None]] = {}
+        self._acquainted_at = context.now() + ACQUAINTED_S
 
-    async def submit(self, requests: Sequence[TaskRequest], wait: bool) -> list[TaskId]:
-        """Ids of tasks that are on disk. Raises `Unavailable` or `MeshError`; then none of them was accepted."""
+    async def submit(
+        self,
+        requests: Sequence[TaskRequest],
+        wait: bool,
+        minted: Callable[[list[TaskId]], None] | None = None,
+    ) -> list[TaskId]:
+        """Ids of tasks that are on disk. Raises `Unavailable` or `MeshError`; then none of them was accepted.
+
+        `minted` is told the ids before anything can become of the tasks.
+        """
         if not 0 < len(requests) <= SUBMIT_BATCH_MAX:
             raise MeshError(
                 f"a request carries 1 to {SUBMIT_BATCH_MAX} tasks, not {len(requests)}", kind="usage"
@@ -120,10 +130,14 @@ class Submissions:
         self._intake.check_room(len(requests))
         needs = self._needs(requests, wait)
         with self._context.files.held(()) as hold:
-            return await self._submit(requests, needs, hold)
+            return await self._submit(requests, needs, hold, minted)
 
     async def _submit(
-        self, requests: Sequence[TaskRequest], needs: Sequence[Needs], hold: Callable[[str], None]
+        self,
+        requests: Sequence[TaskRequest],
+        needs: Sequence[Needs],
+        hold: Callable[[str], None],
+        minted: Callable[[list[TaskId]], None] | None,
     ) -> list[TaskId]:
         """`hold` keeps the files of these tasks until a record on disk names them."""
         payloads = [encode(await self._payload(request, hold)) for request in requests]
@@ -133,12 +147,15 @@ class Submissions:
         tasks = self._sign(requests, needs, payloads)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[tasks[0].task] = future
+        ids = [task.task for task in tasks]
+        if minted is not None:
+            minted(ids)
         self._context.post(Submitted(tasks))
         try:
             await future
         finally:
             self._waiting.pop(tasks[0].task, None)
-        return [task.task for task in tasks]
+        return ids
 
     def accepted(self, note: Accepted) -> None:
         """The batch that these tasks are in has been committed."""
@@ -180,8 +197,11 @@ class Submissions:
     def _refuse_the_impossible(self, needs: Needs) -> None:
         context = self._context
         members = context.mesh.roster.members()
+        known = context.node.membership.members()
+        if context.now() < self._acquainted_at and members.keys() - known.keys():
+            return  # just started: a node that was not heard yet may well be able to
         reasons = []
-        for node, view in sorted(context.node.membership.members().items()):
+        for node, view in sorted(known.items()):
             if view.meta is None:
                 return  # not known yet: it may well be able to
             settled = msgspec.structs.replace(view.meta, draining=False)

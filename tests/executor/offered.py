@@ -82,7 +82,7 @@ def exits() -> None:
 
 @handler
 def loops(ready: str) -> None:
-    Path(ready).touch()
+    Path(ready).write_text(f"{os.getpid()}\n")
     while True:
         pass
 

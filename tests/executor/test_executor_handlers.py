@@ -264,9 +264,7 @@ def test_processes_of_a_lost_executor_are_ended_by_the_next(tmp_path: Path) -> N
     async def test() -> None:
         async with offering(tmp_path / "state") as here:
             here.link.run(call("t", "loops", str(ready)))
-            here.link.run(call("p", "pid"))
-            await until(ready.exists)
-            loop = loop_pid()
+            loop = int(await until(lambda: ready.exists() and ready.read_text().partition("\n")[0]))
             os.kill(await here.executor_pid(), signal.SIGKILL)
             while not isinstance(event := await here.next(), ExecutorUp):
                 assert not isinstance(event, ProcessExited)
@@ -314,21 +312,6 @@ def run_one(state_dir: Path, name: str, *args: object, **payload: Any) -> Exit:
             return await here.run(call("t", name, *args, **payload))
 
     return asyncio.run(one())
-
-
-def loop_pid() -> int:
-    """The busiest of the processes that run handlers, which are all ours."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                words = Path(f"/proc/{name}/cmdline").read_bytes()
-                stat = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if b"openclaw.handlers.worker" in words:
-                found.append((int(stat[11]), int(name)))
-    return max(found)[1]
 
 
 def alive(pid: int) -> bool:
