@@ -33,6 +33,8 @@ DRAIN_MESSAGES_MAX = 256
 EVENTS_KEPT_MAX = 2000
 WATCHERS_MAX = 4096
 FETCHES_PER_WORKER_MAX = 8
+COPIES_MAX = 64  # files that `openclaw cp` offers, and brings, at once
+COPY_IDLE_S = 30.0  # a copy that nobody asks about any more stops, and can be taken up again
 ROSTER_RECORDS_MAX = 10_000
 
 # What one task may weigh.

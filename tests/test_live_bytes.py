@@ -113,6 +113,22 @@ def test_files_go_there_and_come_back(mesh: LocalMesh, tmp_path: Path) -> None:
     assert mesh["c"].run("task", "fetch", task, str(small)).returncode == 2  # no folder
 
 
+def test_a_file_is_copied_to_another_machine_and_back(mesh: LocalMesh, tmp_path: Path) -> None:
+    """The home of every node here is the folder of the mesh."""
+    data = random.Random(17).randbytes(FILE_BYTES)
+    source, back = tmp_path / "film", tmp_path / "again"
+    source.write_bytes(data)
+    sent = mesh["a"].json("cp", str(source), "b:film.copy")
+    assert sent == {"path": str(mesh.folder / "film.copy"), "size": FILE_BYTES, "sha256": digest(data)}
+    assert digest((mesh.folder / "film.copy").read_bytes()) == digest(data)
+    assert b"copied 21.0 MB" in mesh["c"].run("cp", "b:film.copy", str(back)).stderr
+    assert digest(back.read_bytes()) == digest(data)
+    missing = mesh["a"].run("cp", "b:nothing", str(tmp_path))
+    assert missing.returncode == 125
+    assert b"b: cannot read" in missing.stderr
+    assert mesh["a"].run("cp", str(source), str(back)).returncode == 2
+
+
 def test_standard_input_travels(mesh: LocalMesh) -> None:
     data = random.Random(13).randbytes(3 << 20)
     program = "import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())"

@@ -73,7 +73,6 @@ class Chunk:
     def __init__(self, client: Client, ids: list[str], first: int) -> None:
         self.client = client
         self.index = {task: first + offset for offset, task in enumerate(ids)}
-        client.request("wait", ids=ids)
 
 
 class Mapping:
@@ -143,6 +142,7 @@ class Mapping:
         chunk = Chunk(Client(self._folder), ids, first)
         self._chunks.add(chunk)
         self._selector.register(chunk.client, selectors.EVENT_READ, chunk)
+        chunk.client.request("wait", ids=ids)  # only now: an interrupt cancels what is among the chunks
 
     def _receive(self, chunk: Chunk) -> None:
         for frame in chunk.client.ready_frames():

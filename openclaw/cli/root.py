@@ -19,6 +19,7 @@ COMMANDS = {
     "map": ("openclaw.cli.map", "map_lines", "Run a command once for each line of a file."),
     "tasks": ("openclaw.cli.tasks", "tasks", "List tasks."),
     "task": ("openclaw.cli.tasks", "task", "Show, wait for, read or cancel one task."),
+    "cp": ("openclaw.cli.copy", "cp", "Copy a file to another machine of the mesh, or back."),
     "nodes": ("openclaw.cli.mesh", "nodes", "List the machines of the mesh."),
     "status": ("openclaw.cli.mesh", "status", "Show the mesh in a few lines."),
     "leader": ("openclaw.cli.mesh", "leader", "Show who schedules."),

@@ -41,6 +41,7 @@ from openclaw.node import Node
 from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Control
+from openclaw.runtime.copies import Copies
 from openclaw.runtime.handlers import Handlers
 from openclaw.runtime.intake import Intake
 from openclaw.runtime.joining import open_mesh
@@ -177,6 +178,8 @@ class App:
         self.pulls = Pulls(context, self.sources)
         self.retention = Retention(context, self.sources)
         self.bringing = Bringing(context, self.pulls)
+        self.copies = Copies(context, self.sources, self.pulls)
+        self._stack.push_async_callback(self.copies.close)
         self.staging = Staging(context, self.sources, self.pulls, self.bringing, self.retention)
         self._stack.push_async_callback(self.staging.close)
         self.submissions = Submissions(context, Intake(context, self.retention))
@@ -233,7 +236,8 @@ class App:
             self.presence.drain,
         )  # fmt: skip
         sessions = Sessions(context, self.submissions, self.tasks, self.sources)
-        table = {**operations.table(), **context.skills.table(), **sessions.table()}
+        table = {**operations.table(), **context.skills.table(), **self.copies.table()}
+        table |= sessions.table()
         control = Control(socket_path(context.state_dir, "control.sock"), table)
         await control.start()
         self._stack.push_async_callback(control.close)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from openclaw.config import Settings
 from openclaw.effects import Event
+from openclaw.errors import Unavailable
 from openclaw.files import Files
 from openclaw.ids import NodeId, short
 from openclaw.messages import AnyMessage
@@ -71,3 +72,20 @@ class Context:
         """The label that people gave the node, or the beginning of its id."""
         member = self.mesh.roster.members().get(node)
         return member.name if member is not None and member.name else short(node)
+
+    def node_named(self, name: str) -> NodeId:
+        """The one member of that name or id, or whose id begins with it; raises Unavailable."""
+        members = self.mesh.roster.members()
+        found = [node for node, member in sorted(members.items()) if name in (member.name, node)]
+        found = found or [node for node in sorted(members) if len(name) >= 4 and node.startswith(name)]
+        match found:
+            case [node]:
+                return node
+            case []:
+                names = ", ".join(sorted({member.name for member in members.values()}))
+                raise Unavailable(f"no node is called {name!r}; there are: {names}", kind="no_such_node")
+            case _:
+                raise Unavailable(
+                    f"{len(found)} nodes are called {name!r}; use an id: {' and '.join(found)}",
+                    kind="ambiguous",
+                )

@@ -18,7 +18,7 @@ from openclaw.ids import NodeId, TaskId
 from openclaw.runtime.context import Context
 from openclaw.transport.frames import Ref
 
-FILE, LOG, OUTPUT, KEPT = "file", "log", "output", "kept"
+FILE, LOG, OUTPUT, KEPT, OFFER, DIGEST = "file", "log", "output", "kept", "offer", "digest"
 STREAMS = ("stdout", "stderr")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -74,6 +74,20 @@ class LogSource(FileSource):
         return data if start == offset else None
 
 
+class DigestSource(FileSource):
+    """The SHA-256 of a file, 64 hexadecimal digits: computed when it is asked for."""
+
+    async def read(self, offset: int, size: int) -> bytes | None:
+        digest = await asyncio.to_thread(self._digest)
+        return digest[offset : offset + size] or None
+
+    def _digest(self) -> bytes:
+        import hashlib
+
+        with self._path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest().encode()
+
+
 class Sources:
     """Answers `Ref`s of roster members. None when there is no such thing here."""
 
@@ -81,8 +95,14 @@ class Sources:
         self._context = context
         self.logs_dir = context.state_dir / "logs"
         self.logs_dir.mkdir(mode=0o700, exist_ok=True)
+        self.offers: dict[str, tuple[NodeId, Path]] = {}  # what `openclaw cp` lets one node have
 
-    def serve(self, _peer: NodeId, ref: Ref) -> FileSource | None:
+    def serve(self, peer: NodeId, ref: Ref) -> FileSource | None:
+        if ref.kind in (OFFER, DIGEST):
+            offered_to, path = self.offers.get(ref.name, (None, None))
+            if offered_to != peer or path is None:
+                return None
+            return FileSource(path) if ref.kind == OFFER else DigestSource(path)
         path = self._path(ref)
         if path is None or not path.is_file() or path.is_symlink():
             return None

@@ -26,7 +26,7 @@ from openclaw.config import (
 from openclaw.effects import Submitted
 from openclaw.errors import MeshError, Unavailable
 from openclaw.exec.eligible import refusals
-from openclaw.ids import NOBODY, NodeId, TaskId, mint_task_id
+from openclaw.ids import NOBODY, TaskId, mint_task_id
 from openclaw.notes import Accepted
 from openclaw.records import (
     Batch,
@@ -172,7 +172,7 @@ class Submissions:
         for request in requests:
             needs = Needs(
                 request.kind,
-                self._node_named(request.needs.node) if request.needs.node else NOBODY,
+                context.node_named(request.needs.node) if request.needs.node else NOBODY,
                 tuple(sorted(request.needs.labels.items())),
                 tuple(sorted(_skills(request))),
                 request.needs.cpus,
@@ -213,22 +213,6 @@ class Submissions:
             "no node of this mesh could run it (--wait waits for one that can). " + "; ".join(reasons[:20]),
             kind="not_eligible",
         )
-
-    def _node_named(self, name: str) -> NodeId:
-        members = self._context.mesh.roster.members()
-        found = [node for node, member in sorted(members.items()) if name in (member.name, node)]
-        found = found or [node for node in sorted(members) if len(name) >= 4 and node.startswith(name)]
-        match found:
-            case [node]:
-                return node
-            case []:
-                names = ", ".join(sorted({member.name for member in members.values()}))
-                raise Unavailable(f"no node is called {name!r}; there are: {names}", kind="no_such_node")
-            case _:
-                raise Unavailable(
-                    f"{len(found)} nodes are called {name!r}; use an id: {' and '.join(found)}",
-                    kind="ambiguous",
-                )
 
     async def _payload(self, request: TaskRequest, hold: Callable[[str], None]) -> Payload:
         _check_kind(request)

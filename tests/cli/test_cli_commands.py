@@ -11,6 +11,7 @@ import pytest
 
 from openclaw import __version__
 from openclaw.__main__ import main
+from openclaw.cli.copy import Bar
 from openclaw.cli.root import COMMANDS
 from openclaw.cli.start import ReadyLine
 
@@ -279,3 +280,40 @@ def test_the_ready_line_is_caught_once_however_it_is_written(tmp_path):
             ready.write(piece)
     assert caught == ['{"a":1}']
     assert path.read_text() == "restmore\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        (("film", "nas:"), {"near": "/film", "far": "", "back": False}),
+        (("./a:b", "nas:x/y:z"), {"near": "/a:b", "far": "x/y:z", "back": False}),
+        (("nas:~/x", "."), {"near": "", "far": "~/x", "back": True}),
+        (("nas:x", "new/"), {"near": "/new/", "far": "x", "back": True}),
+    ],
+)
+def test_copies_say_which_end_is_elsewhere(node, tmp_path, monkeypatch, capfd, line, asked):
+    monkeypatch.chdir(tmp_path)
+    progress = {"event": "progress", "received": 1, "size": 2}
+    node.answer("copy", progress, {"ok": True, "path": "/home/x", "size": 2_000_000, "sha256": "0"})
+    assert main(["cp", *line]) == 0
+    (request,) = node.asked("copy")
+    assert request == {"op": "copy", "node": "nas", **asked, "near": f"{tmp_path}{asked['near']}"}
+    assert capfd.readouterr().err == f"openclaw: copied 2.0 MB to {'' if asked['back'] else 'nas:'}/home/x\n"
+    assert main(["cp", "--json", *line]) == 0
+    assert json.loads(capfd.readouterr().out) == {"path": "/home/x", "size": 2_000_000, "sha256": "0"}
+
+
+@pytest.mark.parametrize("line", [("a", "b"), ("nas:a", "nas:b"), ("nas:a",)])
+def test_one_end_of_a_copy_is_here_and_one_elsewhere(node, line):
+    assert main(["cp", *line]) == 2
+    assert not node.requests
+
+
+def test_a_bar_shows_rate_and_time_left(capfd, monkeypatch):
+    now = iter((0.0, 0.5, 1.5, 2.5))
+    monkeypatch.setattr("openclaw.cli.copy.time.monotonic", lambda: next(now))
+    bar = Bar(silent=False)
+    for received in (0, 50_000_000, 100_000_000):
+        bar.show(received, 200_000_000)
+    bar.clear()
+    assert "100.0 MB of 200.0 MB, 50.0 MB/s, 2s left" in capfd.readouterr().err
