@@ -142,6 +142,14 @@ def test_pages_follow_each_other_without_a_gap(tmp_path: Path, limit: int, looke
         store.commit([Write(table, submission(50).task, None) for table in (Table.TASKS, Table.PROGRESS)])
 
 
+def test_a_page_goes_on_though_its_place_is_gone(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    store.commit([write for number in range(5) for write in accepted(number, State.FAILED)])
+    _, place = store.page(b"", None, 2, 99)
+    store.commit([Write(table, submission(2).task, None) for table in (Table.TASKS, Table.PROGRESS)])
+    assert [row.submitted for _, row, _ in store.page(place, None, 9, 99)[0]] == [1001.0, 1000.0]
+
+
 def test_the_map_grows_and_the_whole_batch_is_written_again(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store", map_bytes=256 << 10)
     big = b"x" * 5000
