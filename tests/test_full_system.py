@@ -92,3 +92,36 @@ def test_tasks_go_where_the_fewest_are(mesh: LocalMesh) -> None:
         mesh["b"].ok("task", "cancel", *ids)
     for task in ids:
         assert mesh["a"].run("task", "wait", task).returncode == 130
+
+
+def test_where_it_would_run_and_why_not_elsewhere(mesh: LocalMesh) -> None:
+    could = json.loads(mesh["b"].ok("explain", "--json", "--", "true"))
+    assert {row["name"]: row["eligible"] for row in could["nodes"]} == {"a": True, "b": True, "c": True}
+    assert could["chosen"] in ("a", "b", "c")
+    line = "run --dry-run --json --node c --need cpus=4 -- true"
+    only = json.loads(mesh["b"].ok(*line.split()))
+    assert only["chosen"] == "c"
+    (why,) = next(row["reasons"] for row in only["nodes"] if row["name"] == "a")
+    assert "asked for" in why
+    never = mesh["b"].run("run", "--dry-run", "--json", "--need", "gpus=64", "--", "true")
+    assert never.returncode == 125
+    assert all("64 GPUs" in row["reasons"][0] for row in json.loads(never.stdout)["nodes"])
+    waits = mesh["a"].ok("run", "-d", "--wait", "--need", "gpus=64", "--", "true").strip()
+    document = mesh["c"].json("explain", waits)
+    assert document["chosen"] is None
+    assert "no node that is here can run it" in document["waiting"]
+    mesh["b"].ok("task", "cancel", waits)
+
+
+def test_once_on_every_node_and_once_more(mesh: LocalMesh) -> None:
+    every = mesh["a"].run("run", "--all", "--json", "--", "sh", "-c", "echo $OPENCLAW_MESH_NODE")
+    assert every.returncode == 0
+    documents = json.loads(every.stdout)
+    assert sorted(task["node"]["name"] for task in documents) == ["a", "b", "c"]
+    lines = every.stderr.decode().splitlines()
+    assert sorted(line for line in lines if len(line) == 1) == ["a", "b", "c"]
+    some = mesh["a"].run("run", "--all", "-q", "--", "sh", "-c", 'test "$OPENCLAW_MESH_NODE" != b')
+    assert some.returncode == 1
+    again = mesh["c"].ok("task", "retry", documents[0]["id"]).strip()
+    assert mesh["b"].run("task", "wait", again).returncode == 0
+    assert mesh["b"].json("task", "show", again)["argv"] == documents[0]["argv"]

@@ -20,13 +20,14 @@ import click
 from openclaw.cli.common import json_option, state_dir, state_dir_option
 from openclaw.cli.output import emit, leave, note, write_all
 from openclaw.cli.request import task_options, task_request
+from openclaw.cli.results import STREAMS, output
 from openclaw.client import Client, Doc
 from openclaw.config import MAP_CHUNKS_MAX, MAP_HELD_BYTES_MAX, MAP_LINE_BYTES_MAX, SUBMIT_BATCH_MAX
 from openclaw.errors import MeshError
 
 PLACE = "{}"
 PROGRESS_EVERY_S = 0.2
-STDOUT, STDERR = 1, 2
+STDERR = 2
 
 
 @click.command("map")
@@ -178,22 +179,16 @@ class Mapping:
                 )
 
     def _print(self, task: Doc, index: int) -> None:
-        for name, stream in (("stdout", STDOUT), ("stderr", STDERR)):
-            whole = len(task[name]) == task[f"{name}_size"]
+        for name, stream in STREAMS:
             if self._options["as_json"]:
-                task[name] = task[name] if whole else b"".join(self._output(task["id"], stream))
+                task[name] = b"".join(output(self._client, task, name, stream))
                 continue
-            for data in (task[name],) if whole else self._output(task["id"], stream):
+            for data in output(self._client, task, name, stream):
                 write_all(stream, data)
         if self._options["as_json"]:
             emit({"line": index + 1} | {key: value for key, value in task.items() if key != "story"})
         elif task["state"] != "succeeded" and self._options["keep_going"]:
             note(f"line {index + 1}: task {task['id']} {task['state']} (exit {task['exit_code']})")
-
-    def _output(self, task: str, stream: int) -> Iterator[bytes]:
-        for frame in self._client.stream("task_logs", id=task, follow=False, offset=0, stream=stream):
-            if frame.get("event") == "out" and frame["stream"] == stream:
-                yield frame["data"]
 
 
 def _lines(source: BinaryIO) -> Iterator[str]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "node": ("openclaw.cli.node", "node", "Start, stop and manage the node on this machine."),
     "run": ("openclaw.cli.run", "run", "Run a command on the machine that can and has the fewest tasks."),
     "map": ("openclaw.cli.map", "map_lines", "Run a command once for each line of a file."),
+    "explain": ("openclaw.cli.explain", "explain", "Say why a task is where it is, or why it waits."),
     "tasks": ("openclaw.cli.tasks", "tasks", "List tasks."),
     "task": ("openclaw.cli.tasks", "task", "Show, wait for, read or cancel one task."),
     "cp": ("openclaw.cli.copy", "cp", "Copy a file to another machine of the mesh, or back."),

@@ -34,6 +34,8 @@ WORDS_APART = r"[\s<>|;&()'\"`]+"
     "--output", "outputs", multiple=True, metavar="FILE", help="Bring this file back when it succeeded."
 )
 @click.option("--stdin", is_flag=True, help="Give it our standard input, read to its end first.")
+@click.option("--all", "everywhere", is_flag=True, help="Once on every node that can do it.")
+@click.option("--dry-run", is_flag=True, help="Only say where it would run, and why not elsewhere.")
 @click.option("--wait", is_flag=True, help="Wait for a node that can do it, if there is none now.")
 @click.option("-d", "--detach", is_flag=True, help="Print only the id and return.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not name the node.")
@@ -66,12 +68,32 @@ def run(argv: tuple[str, ...], shell: str | None, handler: str | None, **options
         if handler is not None:
             request |= {"kind": "handler", "handler": handler, "args": _arguments(options["payload"])}
         try:
+            if options["dry_run"]:
+                _explained(client, request, options)
+            if options["everywhere"]:
+                _everywhere(client, folder, request, options)
             if options["detach"]:
                 _detached(client, request, options)
             _foreground(client, folder, request, options)
         finally:
             if "stdin" in request:  # still there if the node refused the task
                 Path(request["stdin"]).unlink(missing_ok=True)
+
+
+def _explained(client: Client, request: Doc, options: dict[str, Any]) -> None:
+    from openclaw.cli.explain import ask, show
+
+    document = ask(client, {"task": request})
+    show(document, as_json=options["as_json"])
+    leave(0 if any(row["eligible"] for row in document["nodes"]) else 125)
+
+
+def _everywhere(client: Client, folder: Path, request: Doc, options: dict[str, Any]) -> None:
+    from openclaw.cli.run_all import run_all
+
+    if request["needs"]["node"] or request["outputs"] or "stdin" in request:
+        raise click.UsageError("--all goes with neither --node, --output nor --stdin")
+    run_all(client, folder, request, options)
 
 
 def _request(folder: Path, argv: tuple[str, ...], shell: str | None, options: dict[str, Any]) -> Doc:

@@ -10,6 +10,7 @@ from openclaw.cli.common import complete_task, connect, json_option, state_dir, 
 from openclaw.cli.follow import STDERR, STDOUT, end
 from openclaw.cli.output import emit, facts, leave, note, ref, table, when, write_all
 from openclaw.cli.outputs import bring_back
+from openclaw.cli.results import without_output
 from openclaw.client import Client, Doc
 from openclaw.config import WAIT_IDS_MAX
 
@@ -19,7 +20,6 @@ STATES = (
 )  # fmt: skip
 LISTED_MAX = 1000
 COMMAND_CHARS_MAX = 60
-OUTPUT_FIELDS = ("stdout", "stderr", "stdout_size", "stderr_size")
 
 
 @click.command()
@@ -134,7 +134,7 @@ def wait(ids: tuple[str, ...], as_json: bool) -> None:
         for start in range(0, len(ids), WAIT_IDS_MAX):
             for frame in client.stream("wait", ids=list(ids[start : start + WAIT_IDS_MAX])):
                 if "task" in frame:
-                    done.append(_without_output(frame["task"]))
+                    done.append(without_output(frame["task"]))
                     if not as_json:
                         print(f"{done[-1]['id']} {_state(done[-1])} on {ref(done[-1]['node'])}", flush=True)
     if as_json:
@@ -142,10 +142,6 @@ def wait(ids: tuple[str, ...], as_json: bool) -> None:
     if len(ids) == 1:
         leave(end(done[0]))
     leave(0 if all(one["state"] == "succeeded" for one in done) else 1)
-
-
-def _without_output(document: Doc) -> Doc:
-    return {key: value for key, value in document.items() if key not in OUTPUT_FIELDS}
 
 
 @task.command()
@@ -206,3 +202,17 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
         emit({"cancelled": cancelled})
     else:
         note(f"cancelling {', '.join(cancelled)}" if cancelled else "nothing to cancel: they have all ended")
+
+
+@task.command()
+@click.argument("id", shell_complete=complete_task)
+@json_option
+@state_dir_option
+def retry(id: str, as_json: bool) -> None:
+    """Submit a task that has ended once more, as a new one, and print its id."""
+    with connect() as client:
+        again = client.call("retry", answer_s=None, id=id)["id"]
+    if as_json:
+        emit({"id": again})
+    else:
+        print(again)

@@ -26,5 +26,9 @@ class Timers:
             ready.append((kind, key, token))
         return ready
 
+    def when(self, kind: str, key: str) -> float | None:
+        """When such a deadline is, for people who ask: it looks at all of them."""
+        return min((when for when, _, k, name, _ in self._heap if (k, name) == (kind, key)), default=None)
+
     def next(self) -> float | None:
         return self._heap[0][0] if self._heap else None

@@ -7,17 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openclaw.errors import MeshError
-from openclaw.ids import TaskId
+from openclaw.exec.eligible import submitter_refusal
+from openclaw.ids import NodeId, TaskId
 from openclaw.records import State
 from openclaw.runtime.attach import Attachment
 from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Emit, Frame, Operation
 from openclaw.runtime.docs import exit_code
+from openclaw.runtime.explain import Explain
 from openclaw.runtime.listings import Listings
 from openclaw.runtime.payloads import check_inside
 from openclaw.runtime.peers import Peers
 from openclaw.runtime.pulls import Pulls
+from openclaw.runtime.queries import Args
 from openclaw.runtime.sources import FILE
 from openclaw.runtime.submit import Submissions, parse_requests
 from openclaw.runtime.tasks import Tasks, outcome_row
@@ -46,6 +49,8 @@ class Operations:
         self._pulls, self._bringing, self._peers = pulls, bringing, peers
         self._views = Views(context)
         self._listings = Listings(context)
+        self._explain = Explain(context, tasks)
+        context.queries.answerers["retry"] = self._retried
         self._stop, self._set_draining = stop, drain
 
     def table(self) -> dict[str, Operation]:
@@ -64,6 +69,8 @@ class Operations:
             "task_show": self._show,
             "cancel": self._cancel,
             "outputs": self._outputs,
+            "retry": self._retry,
+            "explain": self._explained,
             "node_invite": self._invite,
             "node_status": self._node_status,
             "node_drain": self._drain,
@@ -209,6 +216,30 @@ class Operations:
                 await self._bringing.bring(output, snapshot.owner, FILE, output.sha256)
                 await emit({"event": "output", "name": output.name, "path": str(files.path(output.sha256))})
         return {}
+
+    async def _retry(self, request: Frame, _emit: Emit) -> Frame:
+        """A new task like one that has ended, submitted where that one is owned: there are its files."""
+        snapshot = await self._tasks.read(await self._tasks.resolve(str(request["id"])))
+        if snapshot.owner == self._context.me:
+            return await self._retried(self._context.me, {"id": snapshot.submission.task})
+        return await self._context.queries.ask(snapshot.owner, "retry", {"id": snapshot.submission.task})
+
+    async def _retried(self, peer: NodeId, args: Args) -> Args:
+        """Whoever asks must be allowed to submit such a task itself."""
+        snapshot = await self._tasks.read(TaskId(str(args["id"])))
+        members = self._context.mesh.roster.members()
+        if refusal := submitter_refusal(snapshot.submission.needs.kind, members.get(peer)):
+            raise MeshError(refusal, kind="not_allowed", exit_code=125)
+        if not snapshot.progress.state.final:
+            raise MeshError(f"the task is {snapshot.progress.state}: it has not ended", kind="not_ended")
+        return {"id": await self._submissions.again(snapshot.submission)}
+
+    async def _explained(self, request: Frame, _emit: Emit) -> Frame:
+        """About the task with that `id`, or about what `task` asks for, without submitting it."""
+        if "id" in request:
+            return await self._explain.task(await self._tasks.resolve(str(request["id"])))
+        (asked,) = parse_requests([request["task"]])
+        return self._explain.needs(self._submissions.needs(asked))
 
     # --- this node -------------------------------------------------------------------------------
 

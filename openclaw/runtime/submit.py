@@ -144,7 +144,31 @@ class Submissions:
         for payload in payloads:
             self._intake.check_payload(payload)
             checked(payload)
-        tasks = self._sign(requests, needs, payloads)
+        return await self._accept(self._sign(requests, needs, payloads), minted)
+
+    async def again(self, done: Submission) -> TaskId:
+        """A new task that asks for the same as `done`, one of ours. Raises `MeshError` when a file of it is gone."""
+        self._intake.check_room(1)
+        context, payload = self._context, checked(done.payload)
+        files = [*payload.inputs, *([payload.stdin] if payload.stdin is not None else [])]
+        with context.files.held([file.sha256 for file in files]):
+            for file in files:
+                if not context.files.has(file.sha256):
+                    raise MeshError(
+                        f"its input {file.name} is not kept here any more; submit it with openclaw run --input",
+                        kind="no_input",
+                        exit_code=125,
+                    )
+            task = mint_task_id(context.me, context.boot, next(self._sequence))
+            signed = leaf(task, needs_bytes(done.needs), done.payload)
+            batch = Batch(sign_batch(context.keys, context.mesh.mesh_id, signed), signed)
+            again = msgspec.structs.replace(done, task=task, batch=batch, leaf=0, submitted=context.wall())
+            (accepted,) = await self._accept((again,))
+            return accepted
+
+    async def _accept(
+        self, tasks: tuple[Submission, ...], minted: Callable[[list[TaskId]], None] | None = None
+    ) -> list[TaskId]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[tasks[0].task] = future
         ids = [task.task for task in tasks]
@@ -170,16 +194,7 @@ class Submissions:
         known: dict[Needs, None] = {}
         result = []
         for request in requests:
-            needs = Needs(
-                request.kind,
-                context.node_named(request.needs.node) if request.needs.node else NOBODY,
-                tuple(sorted(request.needs.labels.items())),
-                tuple(sorted(_skills(request))),
-                request.needs.cpus,
-                request.needs.memory_bytes,
-                request.needs.gpus,
-                request.handler,
-            )
+            needs = self.needs(request)
             if needs not in known:
                 wanted = "shell" if needs.kind is Kind.COMMAND else "skill"
                 if mine is None or wanted not in mine.capabilities:
@@ -193,6 +208,19 @@ class Submissions:
                 known[needs] = None
             result.append(needs)
         return result
+
+    def needs(self, request: TaskRequest) -> Needs:
+        """What a request asks of a node, as the core has it. Raises `Unavailable` for a node that nobody knows."""
+        return Needs(
+            request.kind,
+            self._context.node_named(request.needs.node) if request.needs.node else NOBODY,
+            tuple(sorted(request.needs.labels.items())),
+            tuple(sorted(_skills(request))),
+            request.needs.cpus,
+            request.needs.memory_bytes,
+            request.needs.gpus,
+            request.handler,
+        )
 
     def _refuse_the_impossible(self, needs: Needs) -> None:
         context = self._context

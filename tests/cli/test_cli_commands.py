@@ -317,3 +317,50 @@ def test_a_bar_shows_rate_and_time_left(capfd, monkeypatch):
         bar.show(received, 200_000_000)
     bar.clear()
     assert "100.0 MB of 200.0 MB, 50.0 MB/s, 2s left" in capfd.readouterr().err
+
+
+PLACES = {
+    "chosen": None,
+    "waiting": "every node that can run it is full",
+    "nodes": [
+        {
+            "id": "b",
+            "name": "nas",
+            "eligible": True,
+            "reasons": ["has 2 tasks for its 2 slots"],
+            "tasks": 2,
+            "slots": 2,
+        },
+        {
+            "id": "c",
+            "name": "pi",
+            "eligible": False,
+            "reasons": ["is draining", "has no label a=b"],
+            "tasks": 0,
+            "slots": 4,
+        },
+    ],
+}
+
+
+def test_explain_is_about_a_task_or_a_command(node, capfd):
+    node.answer("explain", {"ok": True, **PLACES})
+    assert main(["explain", "--json", "aaaa"]) == 0
+    assert document(capfd) == PLACES
+    assert node.asked("explain")[0] == {"op": "explain", "id": "aaaa"}
+    assert main(["explain", "--label", "a=b", "--", "make", "--json"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "waits: every node that can run it is full"
+    assert lines[3].split()[:3] == ["nas", "yes", "2/2"]
+    assert lines[4].endswith("is draining; has no label a=b")
+    task = node.asked("explain")[1]["task"]
+    assert (task["argv"], task["needs"]["labels"]) == (["make", "--json"], {"a": "b"})
+    assert main(["explain", "aaaa", "bbbb"]) == 2
+
+
+def test_a_task_is_submitted_again(node, capfd):
+    node.answer("retry", {"ok": True, "id": "aaaa-b9"})
+    assert main(["task", "retry", "aaaa-b1"]) == 0
+    assert capfd.readouterr().out == "aaaa-b9\n"
+    assert main(["task", "retry", "aaaa-b1", "--json"]) == 0
+    assert document(capfd) == {"id": "aaaa-b9"}

@@ -299,3 +299,74 @@ def test_who_stops_reading_cancels_quietly(node, ended):
     assert process.returncode == 141
     assert err == b""
     assert cancelled.is_set()
+
+
+def places(*eligible):
+    names = ("laptop", "nas", "pi")
+    rows = [
+        {"id": f"id-{name}", "name": name, "eligible": name in eligible, "tasks": 0, "slots": 1,
+         "reasons": [] if name in eligible else ["is draining"]}
+        for name in names
+    ]  # fmt: skip
+    return {"ok": True, "chosen": next(iter(eligible), None), "waiting": None, "nodes": rows}
+
+
+def every(node, ended, *states):
+    """A node on which each of the tasks that are submitted ends as `states` say, with its number on stdout."""
+    node.answer("explain", places("laptop", "nas"))
+    node.answers["submit"] = lambda request: iter(
+        [{"ok": True, "ids": [f"t{n}" for n in range(len(request["tasks"]))], "guardians": []}]
+    )
+
+    def wait(request):
+        for number, (task, state) in enumerate(zip(request["ids"], states, strict=True)):
+            row = ended(id=task, state=state, exit_code=0 if state == "succeeded" else 3)
+            data = b"%d\n" % number
+            yield {
+                "event": "done",
+                "task": row | {"stdout": data, "stderr": b"", "stdout_size": 2, "stderr_size": 0},
+            }
+        yield {"ok": True}
+
+    node.answers["wait"] = wait
+
+
+def test_all_is_one_task_a_node_under_one_job(node, ended, capfd):
+    every(node, ended, "succeeded", "succeeded")
+    assert main(["run", "--all", "-q", "--label", "a=b", "--", "true"]) == 0
+    assert capfd.readouterr().out == "0\n1\n"
+    tasks = node.asked("submit")[0]["tasks"]
+    assert [task["needs"]["node"] for task in tasks] == ["id-laptop", "id-nas"]
+    assert len({task["job"] for task in tasks}) == 1
+    assert all(task["needs"]["labels"] == {"a": "b"} for task in tasks)
+
+
+def test_all_succeeds_only_if_all_succeed_and_json_is_a_list(node, ended, capfd):
+    every(node, ended, "failed", "succeeded")
+    assert main(["run", "--all", "--json", "--", "true"]) == 1
+    out, err = capfd.readouterr()
+    assert [task["state"] for task in json.loads(out)] == ["failed", "succeeded"]
+    assert "stdout" not in json.loads(out)[0]
+    assert "nas: failed (exit 3)" in err
+
+
+def test_all_on_nobody_is_the_mesh_that_cannot(node, capfd):
+    node.answer("explain", places())
+    assert main(["run", "--all", "--", "true"]) == 125
+    assert "laptop: is draining" in capfd.readouterr().err
+    assert not node.asked("submit")
+
+
+@pytest.mark.parametrize("more", [["--node", "nas"], ["--output", "x"]])
+def test_all_and_one_place_contradict_each_other(node, more):
+    assert main(["run", "--all", *more, "--", "true"]) == 2
+    assert not node.asked("submit")
+
+
+@pytest.mark.parametrize(("eligible", "code"), [(("nas",), 0), ((), 125)])
+def test_a_dry_run_submits_nothing(node, capfd, eligible, code):
+    node.answer("explain", places(*eligible))
+    assert main(["run", "--dry-run", "--json", "--need", "gpus=1", "--", "true"]) == code
+    assert json.loads(capfd.readouterr().out)["chosen"] == (eligible[0] if eligible else None)
+    assert node.asked("explain")[0]["task"]["needs"]["gpus"] == 1
+    assert not node.asked("run")
