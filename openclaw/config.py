@@ -113,6 +113,7 @@ WAIT_IDS_MAX = 1000
 LISTED_MAX = 10_000
 MAP_CHUNKS_MAX = 16  # of SUBMIT_BATCH_MAX tasks, under way at once
 MAP_HELD_BYTES_MAX = 64 << 20  # results that are done before their turn
+MAP_AHEAD_MAX = 50_000  # so many results may be done before their turn; then no more is submitted
 MAP_LINE_BYTES_MAX = 64 << 10
 LOG_TAIL_LINES = 200
 

@@ -1,16 +1,16 @@
 """`openclaw map`: one task a line, many under way at once, results in the order of the lines.
 
-Bounded whatever the input: lines are read as they are needed, chunks of tasks are submitted while others run,
-and results that wait for their turn keep their output in memory only up to a limit; past it the node, which has
-them on disk, is asked again.
+Bounded whatever the input: lines are read as they are needed, chunks of tasks are submitted while others run, and of
+results that wait for their turn only what is printed is kept, their output up to a limit; past it the node, which has
+it on disk, is asked again.
 """
 
 from __future__ import annotations
 
 import os
 import selectors
+import stat
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,15 +19,21 @@ import click
 
 from openclaw.cli.common import json_option, state_dir, state_dir_option
 from openclaw.cli.output import emit, leave, note, write_all
+from openclaw.cli.progress import EVERY_S, Progress
 from openclaw.cli.request import task_options, task_request
-from openclaw.cli.results import STREAMS, output
+from openclaw.cli.results import FIELDS, STREAMS, output
 from openclaw.client import Client, Doc
-from openclaw.config import MAP_CHUNKS_MAX, MAP_HELD_BYTES_MAX, MAP_LINE_BYTES_MAX, SUBMIT_BATCH_MAX
+from openclaw.config import (
+    MAP_AHEAD_MAX,
+    MAP_CHUNKS_MAX,
+    MAP_HELD_BYTES_MAX,
+    MAP_LINE_BYTES_MAX,
+    SUBMIT_BATCH_MAX,
+)
 from openclaw.errors import MeshError
 
 PLACE = "{}"
-PROGRESS_EVERY_S = 0.2
-STDERR = 2
+PRINTED = ("id", "state", "exit_code", "error", *FIELDS)
 
 
 @click.command("map")
@@ -95,18 +101,18 @@ class Mapping:
         self._next = 0
         self._failed = 0
         self._read_all = False
-        self._progress = Progress(options["quiet"] or not sys.stderr.isatty())
+        self._progress = Progress(options["quiet"] or not sys.stderr.isatty(), _size(source))
 
     def run(self) -> int:
         while True:
-            while not self._read_all and len(self._chunks) < MAP_CHUNKS_MAX:
+            while self._may_submit():
                 self._submit()
             if not self._chunks:
                 break
-            for key, _ in self._selector.select(PROGRESS_EVERY_S):
+            for key, _ in self._selector.select(EVERY_S):
                 self._receive(key.data)
             self._print_in_order()
-            self._progress.show(self._next + len(self._done), self._failed, self._read_all)
+            self._progress.show(self._next + len(self._done), self._failed)
         self._progress.clear()
         return self._failed
 
@@ -126,6 +132,10 @@ class Mapping:
         self._selector.close()
         self._client.close()
 
+    def _may_submit(self) -> bool:
+        under_way = len(self._chunks) < MAP_CHUNKS_MAX and len(self._done) < MAP_AHEAD_MAX
+        return under_way and not self._read_all
+
     def _submit(self) -> None:
         requests = []
         first = None
@@ -133,10 +143,12 @@ class Mapping:
             first = number if first is None else first
             argv = [word.replace(PLACE, line) for word in self._argv]
             requests.append(task_request(argv, self._options) | {"job": self._job})
+            self._progress.read(line)
             if len(requests) == SUBMIT_BATCH_MAX:
                 break
         else:
             self._read_all = True
+            self._progress.read_all()
         if first is None:
             return
         ids = self._client.call("submit", answer_s=None, tasks=requests, wait=False)["ids"]
@@ -160,7 +172,8 @@ class Mapping:
             task["stdout"] = task["stderr"] = b""  # shorter than its size says: asked for again in its turn
             size = 0
         self._held_bytes += size
-        self._done[index] = task
+        fields = task.keys() - {"story"} if self._options["as_json"] else PRINTED
+        self._done[index] = {field: task[field] for field in task if field in fields}
         if task["state"] != "succeeded":
             self._failed += 1
             self._read_all |= not self._options["keep_going"]
@@ -186,7 +199,7 @@ class Mapping:
             for data in output(self._client, task, name, stream):
                 write_all(stream, data)
         if self._options["as_json"]:
-            emit({"line": index + 1} | {key: value for key, value in task.items() if key != "story"})
+            emit({"line": index + 1} | task)
         elif task["state"] != "succeeded" and self._options["keep_going"]:
             note(f"line {index + 1}: task {task['id']} {task['state']} (exit {task['exit_code']})")
 
@@ -209,24 +222,10 @@ def _lines(source: BinaryIO) -> Iterator[str]:
             ) from None
 
 
-class Progress:
-    """One line on a terminal's stderr, rewritten in place."""
-
-    def __init__(self, silent: bool) -> None:
-        self._silent = silent
-        self._began = time.monotonic()
-        self._shown = 0.0
-
-    def show(self, done: int, failed: int, read_all: bool) -> None:
-        now = time.monotonic()
-        if self._silent or now - self._shown < PROGRESS_EVERY_S:
-            return
-        self._shown = now
-        rate = done / max(now - self._began, 0.001)
-        more = "" if read_all else ", reading"
-        write_all(STDERR, f"\r\x1b[K{done} done, {failed} failed, {rate:.0f}/s{more}".encode())
-
-    def clear(self) -> None:
-        if not self._silent and self._shown:
-            write_all(STDERR, b"\r\x1b[K")
-            self._shown = 0.0
+def _size(source: BinaryIO) -> int:
+    """How many bytes there are to read; 0 when only the end of them will tell."""
+    try:
+        found = os.fstat(source.fileno())
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

@@ -13,6 +13,7 @@ import pytest
 
 from openclaw.__main__ import main
 from openclaw.cli import map as mapping
+from openclaw.cli.progress import Progress
 from openclaw.config import SUBMIT_BATCH_MAX
 
 
@@ -166,3 +167,44 @@ def test_an_interrupt_cancels_all(node, ended, lines):
     release.set()
     assert process.returncode == 130
     assert [len(request["ids"]) for request in node.asked("cancel")] == [2]
+
+
+def test_no_more_is_submitted_while_too_much_is_done_before_its_turn(node, ended, lines, capfd, monkeypatch):
+    """The first line takes long; the others are done, and wait for it."""
+    monkeypatch.setattr(mapping, "MAP_AHEAD_MAX", 300)
+    mesh = Mesh(node, ended)
+    first_may_end = threading.Event()
+    whole = SUBMIT_BATCH_MAX * 6
+
+    def submit(request):
+        yield from mesh.submit(request)
+        if len(mesh.argv) > 300 + 16 * SUBMIT_BATCH_MAX:  # what may be under way, and what may be done
+            pytest.fail("it submits without end")
+
+    def wait(request):
+        for task in request["ids"]:
+            if task == "aaaa-b0":
+                first_may_end.wait(20)
+            elif len(mesh.argv) >= SUBMIT_BATCH_MAX * 2:
+                first_may_end.set()
+        yield from mesh.wait(request)
+
+    node.answers |= {"submit": submit, "wait": wait}
+    monkeypatch.setattr(mapping, "MAP_CHUNKS_MAX", 2)
+    assert main(["map", lines(*map(str, range(whole))), "--", "echo", "{}"]) == 0
+    assert capfd.readouterr().out.split() == [word for n in range(whole) for word in ("echo", str(n))]
+
+
+def test_progress_knows_the_rate_and_what_is_left():
+    now = [0.0]
+    progress = Progress(False, total_bytes=40, clock=lambda: now[0])
+    assert "done" in progress.line(0, 0, 0.0)
+    for _ in range(5):
+        progress.read("abc")
+    now[0] = 2.0
+    assert progress.line(4, 1, 2.0) == "[##########--------------] 40% of about 10, 2.0/s, 3s left, 1 failed"
+    progress.read_all()
+    assert progress.line(5, 0, 60.0).startswith("[" + "#" * 24 + "] 100% of 5, ")
+    unknown = Progress(False, total_bytes=0, clock=lambda: now[0])
+    unknown.read("abc")
+    assert unknown.line(3, 0, 4.0) == "3 done, 1.5/s"
