@@ -87,6 +87,7 @@ FORGET_EVERY_S = 600.0
 FORGET_AT_ONCE_MAX = 128  # tasks in one transaction
 FORGET_LOOK_MAX = 1024  # tasks in one read
 FORGET_PAUSE_S = 0.05
+DISK_LOOK_EVERY_S = 30.0
 
 # Connections.
 OPEN_FILES = 8192

@@ -92,7 +92,7 @@ class Files:
         folder.chmod(0o700)
         self._evicting = threading.Lock()
         self._holds: Counter[str] = Counter()
-        self.bytes = sum(stat.st_size for _, stat in self._all())  # of all that are whole, about
+        self.bytes = 0  # of all that are whole, about: what was there before is added by `count`
 
     def path(self, sha256: str) -> Path:
         """Where the file is, or would be."""
@@ -102,6 +102,10 @@ class Files:
 
     def has(self, sha256: str) -> bool:
         return self.path(sha256).is_file()
+
+    def count(self) -> None:
+        """Take note of what was there before; it may be a hundred thousand files."""
+        self.bytes = sum(stat.st_size for _, stat in self._all())
 
     def use(self, sha256: str) -> bool:
         """Whether it is here; it stays for a moment then, also where room is made at this instant."""

@@ -138,7 +138,7 @@ class Environment:
         if size > MAP_BYTES_MAX:
             raise DiskFull(
                 f"the store in {self.path} has reached its limit of {MAP_BYTES_MAX} bytes; "
-                "delete old tasks or keep fewer results"
+                "keep fewer results: openclaw node start --limit keep_bytes=4G"
             )
         with self._gate:
             self._growing = True

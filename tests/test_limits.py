@@ -70,9 +70,15 @@ def test_output_is_cut_in_the_middle(node: LocalNode) -> None:
     assert 300_000 - task["result"]["stdout_cut_bytes"] <= (64 << 10) + 4096
 
 
+def waiting(node: LocalNode) -> int:
+    """As everybody knows: in its owner's queue, or in a worker's."""
+    tasks = node.control("status")["tasks"]
+    return int(tasks["queued"] + tasks["placed"])
+
+
 def test_queues_push_back_and_take_again_when_there_is_room(node: LocalNode) -> None:
     tasks = [node.ok("run", "-d", "--", "sleep", "600").strip() for _ in range(3)]
-    wait_until(lambda: node.control("status")["tasks"]["queued"] == 2, "everybody to know of the queue")
+    wait_until(lambda: waiting(node) == 2, "everybody to know of the queue")
     kind, message = refusal(node, "--", "true")
     assert kind == "full"
     assert "mesh_queue_tasks" in message
@@ -81,8 +87,14 @@ def test_queues_push_back_and_take_again_when_there_is_room(node: LocalNode) -> 
     assert refused.value.kind == "full"
     node.ok("task", "cancel", *tasks)
     node.run("task", "wait", *tasks)
-    wait_until(lambda: node.control("status")["tasks"]["queued"] == 0, "everybody to know of the room")
+    wait_until(lambda: waiting(node) == 0, "everybody to know of the room")
     assert node.ok("run", "-q", "--", "echo", "again") == "again\n"
+
+
+def test_what_is_not_there_may_have_been_forgotten(node: LocalNode) -> None:
+    done = node.run("task", "show", f"{node.id}-aaaaaaab")
+    assert done.returncode == 1
+    assert b"kept for 30 days and 8192 MiB" in done.stderr
 
 
 def test_a_wrong_limit_is_named(node: LocalNode) -> None:

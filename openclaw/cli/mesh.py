@@ -12,6 +12,7 @@ from openclaw.cli.output import emit, facts, fancy, table, when
 from openclaw.client import Doc
 
 FRESH_METRICS_S = 30
+DAY_S = 86_400
 
 
 @click.command()
@@ -146,18 +147,30 @@ def config(as_json: bool) -> None:
     print()
     table(
         ("SETTING", "VALUE", "FROM"),
-        ((name, _shown(value), source) for name, (value, source) in found.items()),
+        ((name, _shown(name, value), source) for name, (value, source) in found.items()),
     )
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
     match value:
+        case int() if name.endswith("_bytes"):
+            return _size(value)
+        case int() | float() if name.endswith("_s"):
+            return f"{value / DAY_S:g}d" if value >= DAY_S else f"{value:g}s"
         case None | ():
             return "-"
         case bool():
             return str(value).lower()
         case tuple():
             return ", ".join(value)
+    return str(value)
+
+
+def _size(value: int) -> str:
+    """As it may be written: the largest unit of which it is a whole number."""
+    for shift, unit in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
+        if value and not value % (1 << shift):
+            return f"{value >> shift}{unit}"
     return str(value)
 
 

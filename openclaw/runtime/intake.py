@@ -20,8 +20,8 @@ class Intake:
     def __init__(self, context: Context, retention: Retention) -> None:
         self._context, self._retention = context, retention
 
-    def check_room(self, count: int) -> None:
-        """For `count` more tasks: in this node's queue, in everybody's, and on the disk."""
+    async def check_room(self, count: int) -> None:
+        """For `count` more tasks: in this node's queue, in everybody's, and on the disk, once what can go is gone."""
         context, limits = self._context, self._context.options.limits
         if context.node.owner.room() < count:
             raise Unavailable(
@@ -30,13 +30,16 @@ class Intake:
                 kind="full",
             )
         views = context.node.membership.members().values()
-        queued = sum(view.beat.counts.queued for view in views if view.beat is not None)
+        counts = [view.beat.counts for view in views if view.beat is not None]
+        queued = sum(each.queued + each.placed for each in counts)
         if queued + count > limits.mesh_queue_tasks:
             raise Unavailable(
                 f"{queued} tasks wait in this mesh, and this node adds none from {limits.mesh_queue_tasks} on "
                 "(mesh_queue_tasks); try again when some have run (openclaw status)",
                 kind="full",
             )
+        if context.disk_low():
+            await self._retention.make_room(0)
         if free := context.disk_low():
             raise Unavailable(
                 f"the disk under {context.state_dir} has only {free >> 20} MiB left; nothing is accepted until "

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Iterable
 from pathlib import Path
 
 from openclaw.config import (
+    DISK_LOOK_EVERY_S,
     FORGET_AT_ONCE_MAX,
     FORGET_EVERY_S,
     FORGET_FIRST_S,
@@ -44,11 +45,16 @@ class Retention:
 
     async def run(self) -> None:
         """Trouble with the disk is told and tried again: it is no reason to end."""
+        await self._attempt(asyncio.to_thread(self._context.files.count))
         await asyncio.sleep(FORGET_FIRST_S)
         await self._attempt(asyncio.to_thread(self._drop_strays))
         while True:
             await self._attempt(self.sweep())
-            await asyncio.sleep(FORGET_EVERY_S)
+            due = self._context.now() + FORGET_EVERY_S
+            while self._context.now() < due:
+                await asyncio.sleep(DISK_LOOK_EVERY_S)
+                if self._context.disk_low():
+                    await self._attempt(self.make_room(0))
 
     async def sweep(self) -> None:
         """Once: tasks by age and size, then files."""

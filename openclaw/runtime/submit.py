@@ -127,7 +127,7 @@ class Submissions:
             raise MeshError(
                 f"a request carries 1 to {SUBMIT_BATCH_MAX} tasks, not {len(requests)}", kind="usage"
             )
-        self._intake.check_room(len(requests))
+        await self._intake.check_room(len(requests))
         needs = self._needs(requests, wait)
         with self._context.files.held(()) as hold:
             return await self._submit(requests, needs, hold, minted)
@@ -148,7 +148,7 @@ class Submissions:
 
     async def again(self, done: Submission) -> TaskId:
         """A new task that asks for the same as `done`, one of ours. Raises `MeshError` when a file of it is gone."""
-        self._intake.check_room(1)
+        await self._intake.check_room(1)
         context, payload = self._context, checked(done.payload)
         files = [*payload.inputs, *([payload.stdin] if payload.stdin is not None else [])]
         with context.files.held([file.sha256 for file in files]):
