@@ -177,7 +177,7 @@ class App:
         self.sources = Sources(context)
         self.pulls = Pulls(context, self.sources)
         self.retention = Retention(context, self.sources)
-        self.bringing = Bringing(context, self.pulls)
+        self.bringing = Bringing(context, self.pulls, self.retention)
         self.copies = Copies(context, self.sources, self.pulls)
         self._stack.push_async_callback(self.copies.close)
         self.staging = Staging(context, self.sources, self.pulls, self.bringing, self.retention)

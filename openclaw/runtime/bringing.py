@@ -15,13 +15,14 @@ from openclaw.ids import NodeId
 from openclaw.records import InputFile
 from openclaw.runtime.context import Context
 from openclaw.runtime.pulls import Pulls
+from openclaw.runtime.retention import Retention
 
 
 class Bringing:
     """`bring` returns once the file is in the cache; raises OSError or MeshError."""
 
-    def __init__(self, context: Context, pulls: Pulls) -> None:
-        self._context, self._pulls = context, pulls
+    def __init__(self, context: Context, pulls: Pulls, retention: Retention) -> None:
+        self._context, self._pulls, self._retention = context, pulls, retention
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def bring(self, file: InputFile, peer: NodeId, kind: str, name: str) -> None:
@@ -33,6 +34,7 @@ class Bringing:
         async with self._turns.setdefault(file.sha256, asyncio.Lock()):
             if await asyncio.to_thread(files.use, file.sha256):
                 return
+            await self._retention.make_room_for(file.size)
             with ExitStack() as stack:
                 writer = await asyncio.to_thread(stack.enter_context, files.writer(file.sha256, file.size))
 

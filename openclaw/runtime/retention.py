@@ -36,6 +36,13 @@ from openclaw.store import Need
 log = logging.getLogger("openclaw")
 
 
+class NoRoom(MeshError):
+    """Not here and not now; elsewhere, or later, there may be."""
+
+    kind = "disk_full"
+    exit_code = 125
+
+
 class Retention:
     """One per node. `run` goes on for ever; `forgotten` is told what the core has deleted."""
 
@@ -70,6 +77,16 @@ class Retention:
         """
         limit = self._context.options.limits.files_bytes if bytes_max is None else bytes_max
         return await asyncio.to_thread(self._make_room, limit)
+
+    async def make_room_for(self, size: int) -> None:
+        """For so many bytes more on this disk. Raises NoRoom, though files that nobody needs were dropped."""
+        context = self._context
+        if context.files.bytes + size > context.options.limits.files_bytes:
+            await self.make_room()
+        if context.disk_low(size):
+            await self.make_room(0)
+        if free := context.disk_low(size):
+            raise NoRoom(f"its disk has only {free >> 20} MiB left, too little for {size >> 20} MiB more")
 
     def forgotten(self, note: Forgotten) -> None:
         if self._answer is not None and not self._answer.done():

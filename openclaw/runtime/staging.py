@@ -24,17 +24,11 @@ from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.payloads import checked
 from openclaw.runtime.pulls import Pulls
-from openclaw.runtime.retention import Retention
+from openclaw.runtime.retention import NoRoom, Retention
 from openclaw.runtime.sources import FILE, LOG, OUTPUT, STREAMS, Sources
 from openclaw.skills.resolve import SkillRefused
 from openclaw.store_env import FULL_ERRNOS
 from openclaw.transport.bulk import PullError, Why
-
-
-class NoRoom(MeshError):
-    """Not here and not now; elsewhere, or later, there may be."""
-
-    kind = "disk_full"
 
 
 class Staging:
@@ -123,25 +117,16 @@ class Staging:
     async def _bring_all(self, effect: Run, payload: Payload) -> Path | None:
         """The inputs into the scratch directory; where its standard input lies, if it has one."""
         scratch = self._context.link.run_dir(effect.task, effect.token) / SCRATCH
-        await self._make_room_for(2 * sum(file.size for file in payload.inputs))  # here, and in the scratch
+        await self._retention.make_room_for(
+            2 * sum(file.size for file in payload.inputs)
+        )  # here, and in the scratch
         for file in payload.inputs:
             await self._bringing.bring(file, effect.owner, FILE, file.sha256)
             await asyncio.to_thread(self._context.files.link_into, file.sha256, scratch / file.name)
         if payload.stdin is None:
             return None
-        await self._make_room_for(payload.stdin.size)
         await self._bringing.bring(payload.stdin, effect.owner, FILE, payload.stdin.sha256)
         return self._context.files.path(payload.stdin.sha256)
-
-    async def _make_room_for(self, size: int) -> None:
-        """Raises NoRoom when the disk has none, though files that nobody needs were dropped."""
-        context = self._context
-        if context.files.bytes + size > context.options.limits.files_bytes:
-            await self._retention.make_room()
-        if context.disk_low(size):
-            await self._retention.make_room(0)
-        if free := context.disk_low(size):
-            raise NoRoom(f"its disk has only {free >> 20} MiB left, too little for {size >> 20} MiB more")
 
     def _spec(self, effect: Run, payload: Payload, stdin: Path | None = None) -> RunSpec:
         stdin_path = "" if stdin is None else str(stdin)
@@ -173,7 +158,7 @@ class Staging:
 
     async def _fetch_all(self, effect: Fetch) -> None:
         exit, attempt = effect.exit, run_name(effect.task, effect.token)
-        await self._make_room_for(exit.kept_bytes)
+        await self._retention.make_room_for(exit.kept_bytes)
         for stream, inline, size, cut, head in zip(
             STREAMS,
             (exit.stdout, exit.stderr),

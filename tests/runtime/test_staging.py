@@ -68,8 +68,9 @@ class World:
         )
         sources = Sources(context)
         pulls = Pulls(context, sources)
-        self.bringing = Bringing(context, pulls)
-        self.staging = Staging(context, sources, pulls, self.bringing, Retention(context, sources))
+        retention = Retention(context, sources)
+        self.bringing = Bringing(context, pulls, retention)
+        self.staging = Staging(context, sources, pulls, self.bringing, retention)
 
     def _post(self, event: Event) -> None:
         self.events.append(event)
