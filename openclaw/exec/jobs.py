@@ -40,4 +40,5 @@ class Job:
     needs: Needs = NOTHING_SPECIAL
     size: Size = ONE_SLOT
     gpus: tuple[int, ...] = ()  # while it runs
+    once: bool = False
     volatile: bool = False  # its executor keeps it in memory alone: lost with it, it may have started

@@ -18,6 +18,7 @@ from openclaw.exec.deliveries import Deliveries
 from openclaw.exec.fences import Fences
 from openclaw.exec.jobs import HOLDING, Job, Phase
 from openclaw.exec.news import News
+from openclaw.exec.quick import Quick
 from openclaw.exec.room import Line, Room, Taken
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import Holding, Status
@@ -39,6 +40,7 @@ class Worker:
         self._jobs: dict[TaskId, Job] = {}
         self._waiting = Line()
         self._room = Room()
+        self._quick = Quick(settings)
         self._peers: dict[NodeId, tuple[Status, str]] = {me: (Status.ALIVE, boot)}
         self._executor_up = False
         self._executor_life = 0
@@ -164,7 +166,8 @@ class Worker:
             if job is not None and job.phase is Phase.MAYBE:
                 effects += self._forget(job)  # its owner has moved on
             job = Job(item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch)
-            job.needs, job.size, job.volatile = item.needs, item.needs.size, item.needs.kind is Kind.HANDLER
+            job.needs, job.size, job.once = item.needs, item.needs.size, item.once
+            job.volatile = item.needs.kind is Kind.HANDLER
             self._jobs[item.task] = job
             self._waiting.add(job)
         return effects
@@ -242,7 +245,7 @@ class Worker:
         whole, life = self._whole, self._executor_life
         while self._stop_by_s is None:
             job = self._waiting.first()
-            if job is None or not self._room.fits(job.size, whole):
+            if job is None or not self._room.fits(job.size, self._quick.room(job, whole)):
                 break
             self._waiting.remove(job)
             job.phase = Phase.RUNNING
@@ -268,6 +271,7 @@ class Worker:
             return []
         if job.phase is Phase.RUNNING:
             self._room.leave(job)
+        self._quick.ran(job, exit.runtime_s)
         if exit.ended_by == REFUSED:
             self._news.returned(job.owner, task, token, exit.error)
             return self._forget(job)
@@ -401,7 +405,8 @@ class Worker:
         if self._retell_due_s is not None and self._retell_due_s <= now:
             self._retell(now)
         effects = self._start()
-        load = n.LoadChanged(self._room.running, len(self._waiting))
+        running = min(self._room.running, self._whole.slots)  # the others wait, if in the executor
+        load = n.LoadChanged(running, len(self._waiting) + self._room.running - running)
         taken = Taken()
         taken.add(self._room.taken.size)
         taken.add(self._waiting.taken.size)

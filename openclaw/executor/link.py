@@ -12,7 +12,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -203,9 +203,9 @@ class ExecutorLink(asyncio.Protocol):
         """End a command; its `ProcessExited` comes when nothing of it is left, at once if it is not there."""
         self._write(ENCODER.encode(("kill", ((task, token, reason, grace_s),))))
 
-    def forget(self, task: TaskId, token: Token) -> None:
-        """Remove the folder of a run that has ended or never started."""
-        self._write(ENCODER.encode(("forget", ((task, token),))))
+    def forget(self, runs: Sequence[tuple[TaskId, Token]]) -> None:
+        """Remove the folders of runs that have ended or never started."""
+        self._write(ENCODER.encode(("forget", runs)))
 
     def run_dir(self, task: TaskId, token: Token) -> Path:
         """Where a run has its `scratch`, `stdout` and `stderr`; ValueError for an id that no node minted."""

@@ -15,16 +15,18 @@ from openclaw.errors import Unavailable
 from openclaw.ids import TaskId
 
 Line = dict[str, object]
+Told = Callable[[], Line]
+"""A line, made when somebody reads it."""
 
 
 class Feed:
     """The last `EVENTS_KEPT_MAX` lines, and a bounded queue for each follower."""
 
     def __init__(self) -> None:
-        self._lines: deque[Line] = deque(maxlen=EVENTS_KEPT_MAX)
-        self._followers: set[asyncio.Queue[Line]] = set()
+        self._lines: deque[Told] = deque(maxlen=EVENTS_KEPT_MAX)
+        self._followers: set[asyncio.Queue[Told]] = set()
 
-    def add(self, line: Line) -> None:
+    def add(self, line: Told) -> None:
         self._lines.append(line)
         for queue in self._followers:
             if queue.full():
@@ -32,14 +34,14 @@ class Feed:
             queue.put_nowait(line)
 
     def lines(self) -> list[Line]:
-        return list(self._lines)
+        return [told() for told in self._lines]
 
-    def follow(self) -> asyncio.Queue[Line]:
-        queue: asyncio.Queue[Line] = asyncio.Queue(EVENTS_KEPT_MAX)
+    def follow(self) -> asyncio.Queue[Told]:
+        queue: asyncio.Queue[Told] = asyncio.Queue(EVENTS_KEPT_MAX)
         self._followers.add(queue)
         return queue
 
-    def unfollow(self, queue: asyncio.Queue[Line]) -> None:
+    def unfollow(self, queue: asyncio.Queue[Told]) -> None:
         self._followers.discard(queue)
 
 

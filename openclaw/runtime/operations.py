@@ -104,7 +104,7 @@ class Operations:
             for line in self._context.feed.lines():
                 await emit({"event": "line", "line": line})
             while follow is not None:
-                await emit({"event": "line", "line": await follow.get()})
+                await emit({"event": "line", "line": (await follow.get())()})
         finally:
             if follow is not None:
                 self._context.feed.unfollow(follow)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from openclaw.effects import Effect, Fetch, Forget, Kill, Redial, Run, Send, Stopped
-from openclaw.ids import NodeId
+from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import Status
 from openclaw.notes import (
     Accepted,
@@ -23,9 +24,12 @@ from openclaw.notes import (
 from openclaw.records import Meta
 from openclaw.runtime.context import Context
 from openclaw.runtime.docs import node_ref, utc
+from openclaw.runtime.feed import Line
 from openclaw.runtime.retention import Retention
 from openclaw.runtime.staging import Staging
 from openclaw.runtime.submit import Submissions
+
+FORGET_MAX = 4096  # in one frame
 
 
 class Perform:
@@ -51,8 +55,11 @@ class Perform:
 
     def __call__(self, effects: Sequence[Effect]) -> None:
         runs: list[Run] = []
+        over: list[tuple[TaskId, Token]] = []
         for effect in effects:
             match effect:
+                case Forget(task, token):
+                    over.append((task, token))
                 case Run():
                     runs.append(effect)
                 case Send(to, message):
@@ -64,12 +71,14 @@ class Perform:
                     self._one(effect)
         if runs:
             self._staging.run(runs)
+        for start in range(0, len(over), FORGET_MAX):
+            self._context.link.forget(over[start : start + FORGET_MAX])
 
     def _one(self, effect: Effect) -> None:
         match effect:
             case TaskMoved():
                 self._context.moves.moved(effect.task, ended=effect.state.final)
-                self._task_line(effect)
+                self._context.feed.add(partial(self._task_line, effect, self._context.wall()))
             case TaskFetched(task):
                 self._context.moves.moved(task)
             case Accepted():
@@ -80,8 +89,6 @@ class Perform:
                 self._staging.kill(effect)
             case Redial(peer):
                 self._context.transport.redial(peer)
-            case Forget(task, token):
-                self._context.link.forget(task, token)
             case Fetch():
                 self._staging.fetch(effect)
             case MetaLearned(node, _, meta):
@@ -103,12 +110,12 @@ class Perform:
             case _:
                 pass  # notes that only machines care about
 
-    def _task_line(self, moved: TaskMoved) -> None:
+    def _task_line(self, moved: TaskMoved, wall: float) -> Line:
+        """Made when somebody reads it: there are several for every task, and mostly nobody does."""
         place = f" on {self._context.name_of(moved.worker)}" if moved.worker else ""
         reason = f": {moved.reason}" if moved.reason else ""
-        self._line(
-            "task", f"{moved.task} {moved.state}{place}{reason}", task=moved.task, state=str(moved.state)
-        )
+        text = f"{moved.task} {moved.state}{place}{reason}"
+        return {"at": utc(wall), "kind": "task", "text": text, "task": moved.task, "state": str(moved.state)}
 
     def _member_line(self, node: NodeId, status: Status) -> None:
         name = self._context.name_of(node)
@@ -129,4 +136,5 @@ class Perform:
         self._line("leader", f"{leader['name']} leads term {epoch.term}{reason}", leader=leader)
 
     def _line(self, kind: str, text: str, **fields: object) -> None:
-        self._context.feed.add({"at": utc(self._context.wall()), "kind": kind, "text": text, **fields})
+        line: Line = {"at": utc(self._context.wall()), "kind": kind, "text": text, **fields}
+        self._context.feed.add(lambda: line)

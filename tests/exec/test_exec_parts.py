@@ -507,7 +507,7 @@ def working(executor: bool = True) -> Worker:
 
 def assign(attempt: int = 1, boot: str = "b", sender: NodeId = ME, **fields: object) -> e.Received:
     base: dict[str, object] = {"needs": Needs(), "payload": b"", "batch": 0, "leaf": 0}
-    item = m.Item(task=TASK, token=token(attempt), **(base | fields))  # type: ignore[arg-type]
+    item = m.Item(**({"task": TASK, "token": token(attempt)} | base | fields))  # type: ignore[arg-type]
     return e.Received(m.Assign(Epoch(1, ME), 1, boot, (), (item,)), sender)
 
 
@@ -580,6 +580,33 @@ def test_what_an_executor_took_along_is_started_again_only_if_it_would_have_left
     have = [effect.message for effect in effects if isinstance(effect, e.Send)]
     assert [item[2] for message in have if isinstance(message, m.Have) for item in message.items] == told
     assert [effect.token for effect in effects if isinstance(effect, e.Run)] == again
+
+
+@pytest.mark.parametrize(
+    ("kind", "handler", "runtime_s", "once", "started"),
+    [
+        (Kind.HANDLER, "quick", 0.0001, False, 9),
+        (Kind.HANDLER, "quick", 0.01, False, 4),  # as many more as run within the pause between two batches
+        (Kind.HANDLER, "quick", 1.0, False, 1),
+        (Kind.HANDLER, "quick", 0.0001, True, 1),
+        (Kind.COMMAND, "", 0.0001, False, 1),
+    ],
+)
+def test_only_what_is_known_to_be_quick_goes_ahead_of_the_slots(
+    kind: Kind, handler: str, runtime_s: float, once: bool, started: int
+) -> None:
+    worker = working()
+    worker.handle(e.MetaChanged(Meta(slots=1, handlers=("quick",))), 0.0)
+    needs = Needs(kind=kind, handler=handler)
+
+    def assigned(number: int) -> e.Received:
+        return assign(task=TaskId(f"{ME}-t{number}"), needs=needs, once=once)
+
+    assert runs(worker, assigned(0), assigned(1)) == [token()]  # nothing is known yet
+    for number in (0, 1):
+        runs(worker, e.ProcessExited(TaskId(f"{ME}-t{number}"), token(), Exit(0, runtime_s=runtime_s)))
+    assert len(runs(worker, *(assigned(number) for number in range(2, 11)))) == started
+    assert worker.running == started
 
 
 def test_what_starts_is_stored_first() -> None:

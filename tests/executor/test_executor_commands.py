@@ -299,7 +299,7 @@ def test_forgotten_runs_leave_nothing(tmp_path: Path) -> None:
     async def test() -> None:
         async with node(tmp_path) as here:
             await here.run(shell("t", "mkdir -p a/b && touch a/b/c && chmod 0500 a/b a"))
-            here.link.forget(TaskId("t"), token())
+            here.link.forget([(TaskId("t"), token())])
             await until(lambda: not list((tmp_path / "runs").iterdir()))
 
     go(test())

@@ -116,7 +116,7 @@ def test_a_large_result_is_a_file_and_large_arguments_are_read_from_one(tmp_path
             kept = here.link.run_dir(spec.task, spec.token) / "scratch" / RESULT_FILE
             assert (output.name, output.size) == (RESULT_FILE, kept.stat().st_size)
             assert decode(kept.read_bytes()) == b"x" * 2 * RESULT_INLINE_BYTES_MAX
-            here.link.forget(spec.task, spec.token)
+            here.link.forget([(spec.task, spec.token)])
             await until(lambda: not kept.parent.parent.exists())
 
     go(test())
