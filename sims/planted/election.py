@@ -85,6 +85,17 @@ silent_leader = without(lambda e: isinstance(e, Send) and isinstance(e.message, 
 epoch_unstored = without(lambda e: isinstance(e, Store) and isinstance(e.value, EpochRow))
 
 
+def asks_again(true: Any) -> Any:
+    def next_round(self: Any, until: float) -> Any:
+        queue = list(self.queue)
+        asked = true(self, until)
+        if self.round_size < 16:
+            self.queue = queue
+        return asked
+
+    return next_round
+
+
 ELECTION = (
     Mutant(
         "epoch unstored",
@@ -119,6 +130,14 @@ ELECTION = (
         standing.Candidacy,
         "of",
         no_witness,
+    ),
+    Mutant(
+        "asks them all again",
+        "a try asks nobody twice",
+        ("elected",),
+        standing.Candidacy,
+        "next_round",
+        asks_again,
     ),
     Mutant(
         "deaf to objections",

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from openclaw import node
 from openclaw.effects import Effect
-from openclaw.gossip import beats, exchange, membership, own, prober, roll, suspicion
+from openclaw.gossip import beats, detector, exchange, membership, own, prober, roll, suspicion
 from openclaw.messages import Status
 from sims.planted.base import Mutant, does_nothing, says
-from sims.planted.worlds import mute
+from sims.planted.worlds import gone, mute
 
 
 def spoken_at_once(_true: Any) -> Any:
@@ -42,6 +42,13 @@ def hearsay_believed(_true: Any) -> Any:
         return False
 
     return heard_down
+
+
+def one_is_always_asked(_true: Any) -> Any:
+    def next_target(self: Any, wanted: Any, members: Any) -> Any:
+        return next((node for node in members if wanted(node) and not self.probing(node)), None)
+
+    return next_target
 
 
 def settled_at_once(true: Any) -> Any:
@@ -99,6 +106,24 @@ MEMBERSHIP = (
         "answered",
         does_nothing,
         mute,
+    ),
+    Mutant(
+        "verdicts after a minute",
+        "who is gone is found to be gone",
+        ("the gone are found",),
+        suspicion,
+        "timeout_s",
+        says(60.0),
+        gone,
+    ),
+    Mutant(
+        "asks always the same",
+        "everyone is asked in turn",
+        ("the gone are found",),
+        detector.Detector,
+        "next_target",
+        one_is_always_asked,
+        gone,
     ),
     Mutant(
         "settled at once",

@@ -73,6 +73,12 @@ def dead(seed: int) -> Plan:
     return _with(plan, [*work, *deaths])
 
 
+def gone(seed: int) -> Plan:
+    """One machine loses power, silently, and nothing else happens for long."""
+    crash = Crash(at=4.0, host=_name(seed), effects=0, machine=True, down_s=60.0)
+    return Plan(seed=seed, nodes=NODES, seconds=60.0, peace_s=45.0, happenings=(crash,))
+
+
 def hurried(seed: int) -> Plan:
     """Nodes are back at once after a crash, and old messages still find them."""
     work = [Work(at=1.0 + k / 2, host=_name(k), runs_s=(0.05,) * 8) for k in range(30)]

@@ -40,6 +40,7 @@ from sims.properties.membership import (
     WakingIsAnnounced,
 )
 from sims.properties.placing import DemandIsTrue, GrantsAreTheLeaders, GrantsAreUsedOnce, TakenBackWhenAsked
+from sims.properties.silence import TheGoneAreFound
 from sims.properties.tasks import (
     AcceptedIsDurable,
     CancelReachesItsWorker,
@@ -106,6 +107,7 @@ def all_properties() -> tuple[Property, ...]:
         BeatsAreBounded(),
         SettledWhenTold(views),
         UpIsNotDown(views),
+        TheGoneAreFound(views),
         WorkerHasTheLastWord(views),
         MembersOnly(views),
         SlotsAreKept(),

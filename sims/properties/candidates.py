@@ -27,7 +27,8 @@ class CandidatesAskAround(Property):
     name = "elected"
     sentence = (
         "Who is elected has asked everyone that ranks above it, or the next in line as a witness, and nobody "
-        "answered in time that it stands itself, follows a leader, or has stored as high a term."
+        "answered in time that it stands itself, follows a leader, or has stored as high a term. Nobody is asked "
+        "again at once, unless another stands as well."
     )
     hears = (ElectAnswer, Elect)
     says = (Elect, LeaderChanged)
@@ -60,7 +61,8 @@ class CandidatesAskAround(Property):
                     key = (host, host.starts, term)
                     self._anew(host, event, key, now)
                     self._live.setdefault(key, set(view.live))
-                    self._asked.setdefault(key, {})[to] = now
+                    self._again(host, event, to, now - self._asked.setdefault(key, {}).get(to, float("-inf")))
+                    self._asked[key][to] = now
                     self._against.get(key, {}).pop(to, None)
                 case LeaderChanged(epoch=Epoch() as epoch, reason="elected") if epoch.node == host.id:
                     self._elected(host, view, epoch.term, now)
@@ -80,6 +82,12 @@ class CandidatesAskAround(Property):
                 return
         against = self._against.get(key, {})
         self._against[key] = {peer: told for peer, told in against.items() if now - told[1] < wait_s}
+
+    def _again(self, host: Host, event: Event, to: NodeId, after_s: float) -> None:
+        """Rounds go down the line: a try asks nobody twice, and the next one waits."""
+        stands = isinstance(event, Received) and isinstance(event.message, Elect)
+        if not stands and after_s < host.world.settings.rank_step_s - _HAIR:
+            self.fail(f"{host.name} asks {to} again {after_s:.3f} s after it did")
 
     def _objects(self, host: Host, answer: ElectAnswer) -> bool:
         named = answer.leader != NO_EPOCH and answer.leader.node != host.id
