@@ -6,6 +6,9 @@
 Kills, joins and bytes: nodes on this machine's loopback. Cuts and splits: each node in a network namespace of its
 own (Linux, root; left out elsewhere). Times are those that the nodes themselves wrote beside their events, so that
 nobody asks them anything meanwhile. A machine with other work on it makes real figures worse: wait for quiet.
+
+All real nodes share this machine, its cores and its disk. So do the simulated ones, and each event, connection and
+commit costs them what it was measured to cost here, just before.
 """
 
 from __future__ import annotations
@@ -13,28 +16,35 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from importlib import import_module
 from math import inf
 from pathlib import Path
 from typing import Any
 
-from benchmarks.idle import sent_bytes
+import lmdb
+
+from benchmarks.idle import cpu_s, sent_bytes
 from benchmarks.local_mesh import Doc, LocalMesh, LocalNode, wait_until
 from sims import experiments
 from sims.bench import OURS, Bench
 from sims.documents import markdown, put
 from sims.experiments import Samples
+from sims.shared import Costs, Shared
 
 HOST_HELPERS = Path(__file__).parents[1] / "tests" / "hosts"
 JOINS_MAX = 3
 IDLE_S = 20
+COMMITS = 20
+COMMIT_EVERY_S = 0.2
 SPLIT_S = 15.0
 SETTLE_S = 3.0
 VIEW_S = 90.0
@@ -46,6 +56,9 @@ ROWS = {
     "wire_bytes_per_node_s": "bytes per node and second on TCP, idle",
     "cut_last_s": "cable cut: last of the others knows",
     "heal_s": "halves heal: all see all, one leader",
+    "event_cpu_s": "processor time: of an event, idle",
+    "peer_cpu_s": "processor time: of each of the others for one that joins",
+    "commit_s": "disk: a commit, while as many write",
 }
 FRAME_BYTES = 36.0  # of CURVE and ZMTP around each message
 LINK_BYTES_S = 8.4  # of ZMTP's own heartbeats, each way, on each connection
@@ -96,26 +109,56 @@ def on_loopback(count: int, rounds: int, samples: Samples) -> None:
     joining = min(JOINS_MAX, count - 1)
     names = [f"n{number}" for number in range(count)]
     with LocalMesh(names[: count - joining], "--slots", "2") as mesh:
-        for name in names[count - joining :]:
-            real_join(mesh, name, samples)
+        joins = [real_join(mesh, name, samples) for name in names[count - joining :]]
         mesh.settle()
         time.sleep(SETTLE_S)
-        before, began = sent_bytes(mesh), time.monotonic()
+        before, worked, began = sent_bytes(mesh), all_cpu_s(mesh), time.monotonic()
         time.sleep(IDLE_S)
-        sent = sent_bytes(mesh) - before
-        samples["wire_bytes_per_node_s"].append(sent / (time.monotonic() - began) / count)
+        took_s = time.monotonic() - began
+        samples["wire_bytes_per_node_s"].append((sent_bytes(mesh) - before) / took_s / count)
+        idle_cpu_s = (all_cpu_s(mesh) - worked) / took_s / count
+        samples["event_cpu_s"].append(idle_cpu_s / events_per_node_s(count))
+        samples["commit_s"] += commits_s(count)
+        samples["peer_cpu_s"] += [max(0.0, spent_s - idle_cpu_s * for_s) for spent_s, for_s in joins]
         for _ in range(rounds):
             for of_leader in (False, True):
                 real_kill(mesh, samples, of_leader=of_leader)
 
 
-def real_join(mesh: LocalMesh, name: str, samples: Samples) -> None:
+def commits_s(writers: int) -> list[float]:
+    """As many stores as there are nodes commit now and then."""
+
+    def write(folder: str) -> list[float]:
+        took_s = []
+        with lmdb.open(folder) as store:
+            for number in range(COMMITS):
+                began = time.perf_counter()
+                with store.begin(write=True) as transaction:
+                    transaction.put(b"key", str(number).encode())
+                took_s.append(time.perf_counter() - began)
+                time.sleep(random.random() * COMMIT_EVERY_S)
+        return took_s
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(writers) as pool:
+        each = pool.map(write, [f"{folder}/{number}" for number in range(writers)])
+        return [took_s for written in each for took_s in written]
+
+
+def all_cpu_s(mesh: LocalMesh) -> float:
+    return sum(map(cpu_s, mesh.nodes.values()))
+
+
+def real_join(mesh: LocalMesh, name: str, samples: Samples) -> tuple[float, float]:
+    """How many seconds of a core each of the others spent meanwhile, and how long that was."""
     others = list(mesh.nodes.values())
-    since = time.time()
+    worked, since = all_cpu_s(mesh), time.time()
     new = mesh.join(mesh.node(name))
+    time.sleep(SETTLE_S)
+    spent_s = (all_cpu_s(mesh) - worked - cpu_s(new)) / len(others), time.time() - since
     theirs = last_of(lambda: [saw(node, "alive", new.id, since) for node in others], f"all to see {name}")
     ours = last_of(lambda: [saw(new, "alive", node.id, since) for node in others], f"{name} to see all")
     samples["join_spread_s"].append(max(theirs + ours) - min(theirs + ours))
+    return spent_s
 
 
 def real_kill(mesh: LocalMesh, samples: Samples, *, of_leader: bool) -> None:
@@ -180,9 +223,19 @@ def real_split(mesh: Any, samples: Samples) -> None:
 # --- simulated -----------------------------------------------------------------------------------
 
 
-def simulated(count: int, rounds: int, samples: Samples) -> None:
+def events_per_node_s(count: int) -> float:
+    """What an idle node is woken for."""
+    shared = Shared(count)
+    bench = Bench(OURS, count, seed=1, shared=shared)
+    bench.found()
+    before = shared.events
+    bench.run(IDLE_S)
+    return (shared.events - before) / IDLE_S / count
+
+
+def simulated(count: int, rounds: int, samples: Samples, shared: Shared) -> None:
     joining = min(JOINS_MAX, count - 1)
-    bench = Bench(OURS, count - joining, seed=1)
+    bench = Bench(OURS, count - joining, seed=1, shared=shared)
     bench.found()
     for number in range(joining):
         experiments.join(bench, samples, f"new{number}")
@@ -205,10 +258,13 @@ def simulated(count: int, rounds: int, samples: Samples) -> None:
 
 def measured(count: int, rounds: int, *, hosts: bool) -> dict[str, Samples]:
     both: dict[str, Samples] = {"simulated": defaultdict(list), "real": defaultdict(list)}
-    simulated(count, rounds * 4, both["simulated"])
-    on_loopback(count, rounds, both["real"])
+    real = both["real"]
+    on_loopback(count, rounds, real)
     if hosts:
-        on_hosts(count, rounds, both["real"])
+        on_hosts(count, rounds, real)
+    event_s, peer_s = (statistics.median(real[row]) for row in ("event_cpu_s", "peer_cpu_s"))
+    costs = Costs(event_s, max(0.0, peer_s - event_s), real["commit_s"])
+    simulated(count, rounds * 4, both["simulated"], Shared(os.cpu_count() or 1, costs))
     return both
 
 
@@ -217,13 +273,15 @@ def cells(row: str, both: dict[str, Samples]) -> list[str]:
     ours, real = both["simulated"][row], both["real"][row]
     if not real:
         return [spread(ours), "–", "–"]
+    if not ours:
+        return ["given", spread(real), "–"]
     ratio = statistics.median(real) / statistics.median(ours)
     return [spread(ours), spread(real), f"{ratio:.2f}" if ratio < inf else "–"]
 
 
 def spread(values: list[float]) -> str:
     middle, least, most = statistics.median(values), min(values), max(values)
-    digits = 0 if middle >= 100 else 3
+    digits = 0 if middle >= 100 else 3 if middle >= 0.01 else 5
     return f"{middle:.{digits}f} ({least:.{digits}f}–{most:.{digits}f})"
 
 

@@ -17,12 +17,14 @@ from sims.host import Host
 from sims.meter import Meter
 from sims.models import MEMBERLIST, SWIM, Making, Model, maker
 from sims.network import Weather
+from sims.shared import Shared
 from sims.world import World
 
 STARTS_WITHIN_S = 0.2
 COLD_NODES_MAX = 50
 FOUND_S_MAX = 60.0
 STEP_S = 1.0
+TELLS_S = 0.0005  # for a message on a LAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,12 @@ class Bench:
         seed: int,
         settings: Settings | None = None,
         weather: Weather | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.protocol = protocol
         self.rng = random.Random(f"{seed}:bench")
         self.world = World(seed, settings, weather)
+        self.world.shared = shared
         self.hosts = [self.world.add_host(f"n{number}") for number in range(nodes)]
         self.meter = Meter(self.world)
 
@@ -92,10 +96,14 @@ class Bench:
         self.meter.clear()
 
     def admit(self, name: str) -> Host:
-        """One more machine: it is in everyone's roster, and starts."""
+        """One more machine starts. Whoever learns that it is in the roster stores that before the core hears of it."""
         new = self.world.add_host(name)
-        for host in self.running():
-            host.post(RosterChanged(self.world.roster(), self.world.roster_digest))
+        change = RosterChanged(self.world.roster(), self.world.roster_digest)
+        first, *others = self.running()
+        told_s = first.fsync_s()
+        self.world.after(told_s, partial(first.post_if_running, change))
+        for host in others:
+            self.world.after(told_s + TELLS_S + host.fsync_s(), partial(host.post_if_running, change))
         new.start()
         self.hosts.append(new)
         return new

@@ -251,7 +251,8 @@ class Host:
     # --- its disk --------------------------------------------------------------------------------
 
     def fsync_s(self) -> float:
-        return 0.0003 + 0.004 * self._disk_chance() ** 4
+        chance, shared = self._disk_chance(), self.world.shared
+        return 0.0003 + 0.004 * chance**4 if shared is None else shared.commit_s(chance)
 
     def commit(self, stores: list[Store]) -> None:
         """All of it or nothing; raises `Full`."""

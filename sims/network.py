@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Network", "Weather"]
 
 HANDSHAKE_TRIPS = 3  # TCP and CURVE
-REDIAL_S = (0.1, 2.5)  # how long after a path is there again a dial finds it
+REDIAL_S = (0.1, 2.5)  # how long after a path is there again a dial of one end finds it
 UNKNOWN_RATE = 0.05  # of the messages of a node of tomorrow are of a kind that is not known today
 
 
@@ -288,7 +288,8 @@ class Network:
 
     def _redial(self, link: Link) -> None:
         low, high = REDIAL_S
-        self.world.after(low + (high - low) * self.chance(), lambda: self._dial(link, link.ends[0]))
+        sooner = min(self.chance(), self.chance())  # both ends try
+        self.world.after(low + (high - low) * sooner, lambda: self._dial(link, link.ends[0]))
 
     def _dial(self, link: Link, dialler: Host) -> None:
         if link.up or link.dialling or not self.joined(*link.ends):

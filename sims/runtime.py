@@ -35,6 +35,7 @@ from sims.disk import Full
 
 if TYPE_CHECKING:
     from sims.host import Host
+    from sims.shared import Shared
 
 TICKS_PER_BATCH_MAX = 8
 FETCH_S = 0.02
@@ -122,13 +123,36 @@ class Runtime:
             return
         self._wake_at = math.inf
         if self._committing is None and self._host.awake:
-            self._turn()
-            self.schedule()
+            shared = self._world.shared
+            if shared is None:
+                self._perform_batch(self._handle_all())
+                self.schedule()
+            elif (free_at := shared.free_at) > now:
+                self._wake_at = free_at
+                self._arm(free_at, now)
+            else:
+                self._work(shared)
 
     # --- one batch -------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
+    def _work(self, shared: Shared) -> None:
+        """A batch whose effects leave when a core has worked on it for as long as it takes."""
+        took_s = shared.spend(self._inbox, self._world.now)
         effects = self._handle_all()
+        self._committing = []
+        self._world.after(took_s, lambda: self._worked(effects))
+
+    def _worked(self, effects: list[Effect]) -> None:
+        if not self.alive:
+            return
+        if not self._host.awake:
+            self._standing = lambda: self._worked(effects)
+            return
+        self._committing = None
+        self._perform_batch(effects)
+        self.schedule()
+
+    def _perform_batch(self, effects: list[Effect]) -> None:
         stores = [effect for effect in effects if type(effect) is Store]
         if not stores:
             self._perform(effects)

@@ -21,6 +21,7 @@ from sims.host import Host
 from sims.network import Network, Weather
 from sims.processes import Start
 from sims.properties import Property, Violated
+from sims.shared import Shared
 from sims.trace import Trace
 
 WALL_S = 1.8e9
@@ -29,7 +30,10 @@ CAPABILITIES = frozenset({"observe", "skill", "shell"})
 
 
 class World:
-    """`now` is its own time in seconds; every host has a clock with an offset of its own."""
+    """`now` is its own time in seconds; every host has a clock with an offset of its own.
+
+    Its hosts are machines of their own, unless they have `shared` one.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class World:
         self.calmed = False
         self.starts: list[Start] = []
         self.network = Network(self, weather or Weather())
+        self.shared: Shared | None = None
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self._at_instant = 0
