@@ -88,6 +88,7 @@ FORGET_AT_ONCE_MAX = 128  # tasks in one transaction
 FORGET_LOOK_MAX = 1024  # tasks in one read
 FORGET_PAUSE_S = 0.05
 DISK_LOOK_EVERY_S = 30.0
+DATED_S_MIN = 1_767_225_600.0  # 2026: what ended before that ended under a clock that nobody had set yet
 
 # Connections.
 OPEN_FILES = 8192

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from openclaw.config import DATED_S_MIN
 from openclaw.records import Ended
 
 
@@ -11,10 +12,12 @@ def outlived(ended: Sequence[Ended], wall_s: float, keep_s: float, excess_bytes:
     """Which of these tasks are to be forgotten at the UTC second `wall_s`; oldest first, as they are given.
 
     All that ended `keep_s` ago; and when what is kept takes `excess_bytes` too many, the first until that is gone.
+    What ended under a clock that was not set has no age: a machine without a battery for it begins in 1970.
     """
     gone = []
     for each in ended:
-        if excess_bytes > 0 or wall_s - each.finished >= keep_s:
+        aged = each.finished >= DATED_S_MIN and wall_s - each.finished >= keep_s
+        if aged or excess_bytes > 0:
             gone.append(each)
             excess_bytes -= each.bytes
     return gone

@@ -15,8 +15,8 @@ from typing import cast
 
 import pytest
 
-from openclaw.config import Limits, Settings
-from openclaw.effects import Effect, Started
+from openclaw.config import DATED_S_MIN, Limits, Settings
+from openclaw.effects import Effect, Event, Started, WallClock
 from openclaw.effects import Store as Write
 from openclaw.exec.keeping import outlived
 from openclaw.files import Files
@@ -38,6 +38,7 @@ from openclaw.records import (
 )
 from openclaw.runtime.context import Context
 from openclaw.runtime.loop import CoreLoop
+from openclaw.runtime.metrics import follow_clock
 from openclaw.runtime.retention import Retention
 from openclaw.runtime.sources import Sources
 from openclaw.runtime.submit import encode
@@ -185,6 +186,24 @@ async def test_it_is_done_in_small_transactions(world: Callable[..., World]) -> 
         assert max(there.commits) <= 256
 
 
+async def test_a_crash_in_the_midst_of_it_leaves_a_whole_store_and_the_next_goes_on(
+    world: Callable[..., World],
+) -> None:
+    there = world(*(task(number) for number in range(300)))
+    async with running(there):
+        sweeping = asyncio.create_task(there.retention.sweep())
+        while len(there.kept()) == 300:
+            await asyncio.sleep(0.001)
+        sweeping.cancel()
+    again = world()
+    assert 0 < len(again.kept()) < 300
+    assert again.store.problems() == []
+    assert again.store.restored().counts.succeeded == len(again.kept())
+    async with running(again):
+        await again.retention.sweep()
+        assert again.kept() == set()
+
+
 async def test_logs_go_with_their_task_and_strays_at_the_start(world: Callable[..., World]) -> None:
     async with running(world(task(1), task(2, days_ago=1))) as there:
         logs = [there.sources.kept(name_of(number), "stdout") for number in (1, 2, 3)]
@@ -246,7 +265,25 @@ def test_a_partial_that_nobody_takes_up_goes(tmp_path: Path) -> None:
 
 
 def test_age_and_size_are_decided_in_one_place() -> None:
-    ended = [Ended(TaskId(str(n)), State.SUCCEEDED, finished=100.0 + n, bytes=10) for n in range(5)]
-    assert outlived(ended, 102.5, keep_s=1.0, excess_bytes=0) == ended[:2]
+    at = DATED_S_MIN
+    ended = [Ended(TaskId(str(n)), State.SUCCEEDED, finished=at + n, bytes=10) for n in range(5)]
+    assert outlived(ended, at + 2.5, keep_s=1.0, excess_bytes=0) == ended[:2]
     assert outlived(ended, 0.0, keep_s=1.0, excess_bytes=25) == ended[:3]
     assert outlived(ended, 0.0, keep_s=1.0, excess_bytes=0) == []
+
+
+def test_what_ended_under_a_clock_that_was_not_set_has_no_age() -> None:
+    undated = [Ended(TaskId("a"), State.SUCCEEDED, finished=at, bytes=10) for at in (0.0, 100.0, 1e9)]
+    assert outlived(undated, 2e9, keep_s=1.0, excess_bytes=0) == []
+    assert outlived(undated, 2e9, keep_s=1.0, excess_bytes=5) == undated[:1]
+
+
+def test_a_clock_that_is_set_is_followed_and_one_that_drifts_is_not() -> None:
+    posted: list[Event] = []
+    context = cast("Context", SimpleNamespace(now=lambda: 50.0, wall_offset_s=100.0, post=posted.append))
+    follow_clock(context, 150.9)
+    assert posted == []
+    follow_clock(context, 1e9)
+    follow_clock(context, 1e9)
+    assert posted == [WallClock(1e9 - 50.0)]
+    assert context.wall_offset_s == 1e9 - 50.0
