@@ -16,6 +16,7 @@ from openclaw.ids import Epoch, Incarnation, TaskId
 from openclaw.records import (
     REFUSED,
     Attempt,
+    Ended,
     Exit,
     InputFile,
     Meta,
@@ -812,6 +813,33 @@ def test_what_a_worker_finds_no_room_for_goes_elsewhere_and_is_no_failure() -> N
     mesh.advance(1)
     assert mesh.state(task) is State.SUCCEEDED
     assert not [row for row in mesh[1].disk.values() if isinstance(row, Attempt)]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_forgotten_never_comes_back(restarted: bool) -> None:
+    """Not by the outcome of a copy that was cut off and knows nothing of it, and not by a restart of its owner."""
+    mesh = Mesh(2)
+    (task,) = mesh.submit(0, needs=Needs(node=mesh.ids[1]))
+    mesh.cut(0, 1)
+    mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.DOWN, Incarnation(1, "boot0")))
+    mesh.give(0, e.CancelAsked((task,)))
+    mesh.finish()
+    assert mesh.state(task) is State.CANCELLED
+    assert rows(mesh, Table.ATTEMPTS) == 1, "its outcome waits at its worker"
+    mesh.give(0, e.ForgetAsked((Ended(task, State.CANCELLED, 0.0, 0),)))
+    mesh.run()
+    assert n.Forgotten((task,)) in mesh[0].notes
+    assert rows(mesh, Table.TASKS) == rows(mesh, Table.PROGRESS) == 0
+    if restarted:
+        mesh.crash(0)
+        mesh.restart(0)
+    starts = len(mesh.starts)
+    mesh.mend()
+    mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.ALIVE, Incarnation(2, "boot0")))
+    mesh.advance(30)
+    assert len(mesh.starts) == starts
+    assert rows(mesh, Table.TASKS) == rows(mesh, Table.PROGRESS) == rows(mesh, Table.ATTEMPTS) == 0
+    assert mesh[0].owner.counts.cancelled == 0
 
 
 def test_what_a_revoked_node_submitted_ends() -> None:
