@@ -11,6 +11,7 @@ from exec_mesh import Mesh, submission
 from openclaw import effects as e
 from openclaw import messages as m
 from openclaw import notes as n
+from openclaw import wire
 from openclaw.config import Settings
 from openclaw.ids import Epoch, Incarnation, TaskId
 from openclaw.records import (
@@ -918,3 +919,49 @@ def test_storms_lose_and_double_nothing(seed: int) -> None:
     counts = [mesh[0].owner.counts, mesh[1].owner.counts]
     assert sum(c.succeeded + c.failed + c.lost for c in counts) == len(accepted)
     assert sum(c.queued + c.placed + c.running for c in counts) == 0
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Mesh:
+    """100,000 tasks of one owner and two jobs wait; six of them run."""
+    mesh = Mesh(3, slots=2)
+    for job in ("one", "other"):
+        mesh.submit(1, 50_000, job=job)
+    return mesh
+
+
+def test_the_next_leader_knows_of_all_that_waits_in_one_round(crowd: Mesh) -> None:
+    assert crowd[0].leader.pending == 100_000 - 6
+    crowd.elect(None)
+    crowd.run()
+    assert crowd[0].leader.pending == 0
+    crowd.elect(2)
+    crowd.run()  # at this very instant: nothing had to wait for a timer
+    assert crowd[2].leader.pending == 100_000 - 6
+    assert len(crowd.starts) == 6
+    crowd.finish(runtime_s=5.0)
+    crowd.advance(0.02)
+    assert len(crowd.starts) == 12
+    no_token_started_twice(crowd)
+
+
+def test_a_hand_over_of_all_that_waits_is_one_message_and_grants_nothing_twice(crowd: Mesh) -> None:
+    began = len(crowd.starts)
+    leading = next(node for node in crowd.nodes.values() if node.leader.pending)
+    successor = crowd.number(next(node for node in crowd.ids if node != leading.me))
+    assert crowd.epoch is not None
+    offering = n.OfferTurn(crowd.ids[successor], crowd.epoch.term + 1, 2.0)
+    (offer,) = (x.message for x in leading.leader.handle(offering, crowd.now) if isinstance(x, e.Send))
+    assert isinstance(offer, m.Offer)
+    assert len(wire.encode(offer)) < 1024
+    assert sum(row.count for of in offer.demands for row in of.rows) == 100_000 - began
+    epoch = Epoch(crowd.epoch.term + 1, crowd.ids[successor])
+    crowd[successor].inbox.append(n.TurnTaken(epoch, offer.demands, offer.outstanding))
+    crowd.elect(successor)
+    crowd.run()
+    assert crowd[successor].leader.pending == 100_000 - began
+    assert len(crowd.starts) == began
+    crowd.finish(runtime_s=5.0)
+    crowd.advance(crowd.settings.gather_s + 0.1)  # what was on its way has been heard of, or is free
+    assert len(crowd.starts) == began + 6
+    no_token_started_twice(crowd)
