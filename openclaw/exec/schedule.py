@@ -1,11 +1,11 @@
 """Least tasks: which worker gets the next task, by the leader's own count.
 
 Promises: a class that has had no place for too long gets the next one, whatever its priority, so nothing starves; then
-a more urgent class is served first; among equals owners and jobs take turns, one task each (deficit round robin with
-equal costs); each task goes to the eligible worker with the fewest tasks per slot, ties by fewest tasks and then by lot
-(a task counts once for each slot that it takes). No worker is filled past what its slots and the class's run-ahead
-allow, nor with what asks for more than a slot past what it has; and where something waits that may not run ahead,
-nothing does that is no more urgent.
+a more urgent class is served first; among equals owners take turns, and the jobs of an owner in its turns, one task
+each (deficit round robin with equal costs); each task goes to the eligible worker with the fewest tasks per slot, ties
+by fewest tasks and then by lot (a task counts once for each slot that it takes). No worker is filled past what its
+slots and the class's run-ahead allow, nor with what asks for more than a slot past what it has; and where something
+waits that may not run ahead, nothing does that is no more urgent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from openclaw.ids import NodeId
 from openclaw.records import ONE_SLOT, Needs, Size
 
 Flow = tuple[NodeId, str]
-"""An owner and one of its jobs: what takes turns."""
+"""An owner and one of its jobs: what takes turns. An owner's own turn is remembered under no job's name."""
+
+_Jobs = deque[tuple[Flow, deque["Want"]]]
+_OWNER = "\0"
 
 SeatsFor = Callable[[Needs], list[Seat]]
 
@@ -75,30 +78,41 @@ class Scheduler:
             for want in equals:
                 if want.count > 0:
                     room.claim(want)
-                queues.setdefault((want.owner, want.job), deque()).append(want)
-            order = deque(sorted(queues.items(), key=lambda flow: (self._turn.get(flow[0], 0), flow[0])))
-            placed += self._round_robin(order, room)
+                    queues.setdefault((want.owner, want.job), deque()).append(want)
+            placed += self._round_robin(self._in_turn(queues), room)
         room.close()
         return placed
 
-    def _round_robin(self, order: deque[tuple[Flow, deque[Want]]], room: _Pass) -> int:
+    def _in_turn(self, queues: dict[Flow, deque[Want]]) -> deque[tuple[Flow, _Jobs]]:
+        """Owners, and the jobs of each, whoever was served longest ago first."""
+        owners: dict[Flow, _Jobs] = {}
+        for flow in sorted(queues, key=self._last):
+            owners.setdefault((flow[0], _OWNER), deque()).append((flow, queues[flow]))
+        return deque(sorted(owners.items(), key=lambda item: self._last(item[0])))
+
+    def _round_robin(self, order: deque[tuple[Flow, _Jobs]], room: _Pass) -> int:
         placed = 0
         while order:
-            flow, wants = order[0]
+            owner, jobs = order[0]
+            flow, wants = jobs[0]
             want = wants[0]
             seat = _fewest(room.heap(want.needs), want) if want.count > 0 else None
             if seat is None:
-                wants.popleft()
-                if not wants:
-                    order.popleft()
+                _pass_over(order)
                 continue
             want.count -= 1
             want.places[seat] = want.places.get(seat, 0) + 1
             placed += 1
+            if len(jobs) > 1:
+                jobs.rotate(-1)
+                self._served(flow)
             if len(order) > 1:
                 order.rotate(-1)
-                self._served(flow)
+                self._served(owner)
         return placed
+
+    def _last(self, flow: Flow) -> tuple[int, Flow]:
+        return self._turn.get(flow, 0), flow
 
     def _served(self, flow: Flow) -> None:
         if len(self._turn) >= self._flows_max:
@@ -148,6 +162,16 @@ class _Pass:
         for needs in self._claimed:
             for seat in self._seats_for(needs):
                 seat.claimed = False
+
+
+def _pass_over(order: deque[tuple[Flow, _Jobs]]) -> None:
+    """What is first finds no place any more in this pass."""
+    jobs = order[0][1]
+    jobs[0][1].popleft()
+    if not jobs[0][1]:
+        jobs.popleft()
+    if not jobs:
+        order.popleft()
 
 
 def _relieve(starving: Sequence[Want], room: _Pass) -> int:

@@ -356,6 +356,17 @@ def test_equal_owners_share_and_the_turn_is_remembered() -> None:
     assert Counter(winners) == {node_id(0): 5, node_id(1): 5}
 
 
+def test_an_owner_with_many_jobs_gets_no_more_than_another() -> None:
+    scheduler = Scheduler(Random(1), 100, 30.0)
+    seats = [Seat(node_id(0), "b", 2)]
+    wants = [want(1000, owner=0, row=i, job=str(i)) for i in range(9)] + [want(1000, owner=1)]
+    for _ in range(45):
+        seats[0].load = 0
+        scheduler.place(wants, lambda _: seats, 0.0)
+    given = [sum(one.places.values()) for one in wants]
+    assert given == [5] * 9 + [45]
+
+
 def test_an_urgent_class_is_emptied_first() -> None:
     seats = [Seat(node_id(0), "b", 4)]
     low, high = want(10, priority=0), want(3, priority=1, row=2)
