@@ -33,7 +33,7 @@ WEATHERS = {
     "segments": Weather(mode="tcp", loss=LOSS_TCP),
 }
 WORK_MAX = 12_000.0  # node-seconds under loss, and under stalls
-WORK_S_MAX = 1200.0
+WORK_S_MAX = 3600.0
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -17,7 +17,7 @@ from openclaw.exec import (
 )
 from openclaw.records import Attempt, Table
 from sims.planted.base import Mutant, does_nothing, planted, says, without
-from sims.planted.worlds import draining, hasty, hostile, hurried, large
+from sims.planted.worlds import draining, hasty, hostile, hurried, large, small
 
 
 def old_epochs_welcome(true: Any) -> Any:
@@ -87,6 +87,10 @@ def told_once(_true: Any) -> Any:
 
 def one_slot_more(true: Any) -> Any:
     return property(lambda self: replace(true.fget(self), slots=true.fget(self).slots + 1))
+
+
+def gives_back_all(true: Any) -> Any:
+    return lambda self, recall: true(self, replace(recall, count=10**6))
 
 
 WORKERS = (
@@ -184,5 +188,14 @@ WORKERS = (
         "_overdue",
         told_once,
         hostile,
+    ),
+    Mutant(
+        "gives back all that waits",
+        "no more is taken back than was asked for",
+        ("taken back when asked",),
+        worker.Worker,
+        "_recalled",
+        gives_back_all,
+        small,
     ),
 )
