@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
+import signal
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -19,6 +19,9 @@ ERROR_CHARS_MAX = 1000
 BASE_NAMES = ("PATH", "HOME", "LANG", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ")
 ENDED_CODES = {"timeout": 124, "output": 125, "orphaned": 137}
 CANCELLED_CODE = 130
+LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+NOTHING = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # and not by what we start
 
 TokenRow = tuple[int, str, int, int]
 
@@ -89,34 +92,66 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name in BASE_NAMES or name.startswith("LC_")}
 
 
-def start(spec: Spec, folder: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start the command of `spec` in `folder`, which is there; raises Refused."""
+class Child:
+    """A process that this one started and has not waited for yet."""
+
+    __slots__ = ("pid", "returncode")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode = 0
+
+    def wait(self) -> None:
+        """Take its end; negative for the signal that ended it."""
+        _, status = os.waitpid(self.pid, 0)
+        self.returncode = os.waitstatus_to_exitcode(status)
+
+
+def start(spec: Spec, folder: str, environment: dict[str, str]) -> Child:
+    """Start the command of `spec` in `folder`, which is there; raises Refused.
+
+    By posix_spawn, which costs a third of what `subprocess` does and copies nothing of this process. It takes no
+    directory, so this process goes there: it has one thread, and names all its own files from the root.
+    """
     cwd = os.path.join(folder, SCRATCH, spec.cwd)
-    opened: list[int] = []
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    stdin = _stdin(spec.stdin_path) if spec.stdin_path else None
+    standard_input = NOTHING if stdin is None else (os.POSIX_SPAWN_DUP2, stdin, 0)
+    files = (
+        standard_input,
+        (os.POSIX_SPAWN_OPEN, 1, folder + "/stdout", LOG_FLAGS, 0o600),
+        (os.POSIX_SPAWN_OPEN, 2, folder + "/stderr", LOG_FLAGS, 0o600),
+    )
     try:
-        opened.append(_stdin(spec.stdin_path))
-        opened.append(os.open(folder + "/stdout", flags, 0o600))
-        opened.append(os.open(folder + "/stderr", flags, 0o600))
-        return subprocess.Popen(
-            spec.argv,
-            stdin=opened[0],
-            stdout=opened[1],
-            stderr=opened[2],
-            cwd=cwd,
-            env=environment,
-            start_new_session=True,
+        os.chdir(cwd)
+        program = _program(spec.argv[0], environment.get("PATH", os.defpath))
+        spawn = os.posix_spawn if "/" in program else os.posix_spawnp
+        pid = spawn(
+            program, spec.argv, environment, file_actions=files, setsid=True, setsigdef=IGNORED_BY_PYTHON
         )
+        return Child(pid)
     except (OSError, ValueError, IndexError) as error:
         raise _refusal(spec, cwd, environment.get("PATH", ""), error) from error
     finally:
-        for fd in opened:
-            os.close(fd)
+        os.chdir("/")
+        if stdin is not None:
+            os.close(stdin)
+
+
+def _program(name: str, path: str) -> str:
+    """What to start for `name`: the system looks through our own PATH by itself, not through another."""
+    if "/" in name or not name or path == os.environ.get("PATH"):
+        return name
+    places = [os.path.join(folder or ".", name) for folder in path.split(os.pathsep)]
+    found = [place for place in places if os.path.isfile(place)]
+    executable = [place for place in found if os.access(place, os.X_OK)]
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return (executable or found)[0]
 
 
 def _stdin(path: str) -> int:
     try:
-        return os.open(path or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise Refused(125, f"cannot read the standard input staged at {path}: {error.strerror}") from error
 

@@ -34,9 +34,9 @@ def create(folder: str) -> int:
 def append(fd: int, row: StartRow | ExitRow) -> None:
     """Write down a row; a disk that takes only part of it is an OSError, and the part is taken back."""
     data = msgpack.packb(row)
-    size = os.fstat(fd).st_size
-    if os.write(fd, data) != len(data):
-        os.ftruncate(fd, size)
+    written = os.write(fd, data)
+    if written != len(data):
+        os.ftruncate(fd, os.fstat(fd).st_size - written)
         raise OSError(f"the disk took only part of a record of {len(data)} bytes")
 
 

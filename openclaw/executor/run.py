@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from enum import IntEnum
 
 from openclaw.executor.logs import over, trim
-from openclaw.executor.process import Spec
+from openclaw.executor.process import Child, Spec
 from openclaw.platform import ExitFd, living
 from openclaw.platform_limits import Confinement, Group
 
@@ -61,7 +60,7 @@ class Run:
         name: str,
         folder: str,
         marker: str,
-        process: subprocess.Popen[bytes],
+        process: Child,
         exit_fd: ExitFd,
         record_fd: int,
         now: float,

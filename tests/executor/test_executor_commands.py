@@ -115,6 +115,32 @@ def test_the_environment_is_the_base_and_what_is_given(
     assert found[MARKER].endswith(".t.0.owner.1.1")
 
 
+def test_a_program_is_found_in_the_path_that_it_is_given(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "tool").write_text("#!/bin/sh\necho found")
+    (tools / "tool").chmod(0o755)
+    (tools / "text").write_text("no program")
+    path = (("PATH", f"/nowhere:{tools}:/bin:/usr/bin"),)
+
+    async def test() -> None:
+        async with node(tmp_path / "state") as here:
+            assert (await here.run(command("t", "tool", env=path))).stdout == b"found\n"
+            assert (await here.run(command("u", "tool"))).code == 127
+            assert (await here.run(command("v", "text", env=path))).code == 126
+            missing = await here.run(command("w", "missing", env=path))
+            assert (missing.code, str(tools) in missing.error) == (127, True)
+
+    go(test())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_command_starts_with_no_signal_ignored_or_held_back(tmp_path: Path) -> None:
+    ended = run_one(tmp_path, "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
+    masks = [int(line.split()[1], 16) for line in ended.stdout.decode().splitlines()]
+    assert [mask & 0x7FFFFFFF for mask in masks] == [0, 0]  # two above are the C library's own
+
+
 def test_it_runs_in_its_scratch_directory_or_where_it_is_told(tmp_path: Path) -> None:
     async def test() -> None:
         async with node(tmp_path) as here:
