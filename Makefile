@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check campaign format clean
+.PHONY: demo test test-skills check campaign format clean
 
 # `compat`: an import hook for editable installs would cost every command 13 ms.
 .venv/ready: pyproject.toml constraints.txt
@@ -15,6 +15,10 @@ demo: .venv/ready  ## three nodes on this machine, real work, the leader killed
 
 test: check  ## everything CI runs
 	$(BIN)/pytest
+
+test-skills: .venv/ready  ## with the libraries of the skills that come with it: about 90 MB
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --config-settings editable_mode=compat --editable '.[skills]'
+	$(BIN)/pytest tests/skills/test_builtin.py
 
 campaign: .venv/ready  ## by hand, for hours: 10,000 seeds, every scenario whole, and two weeks without an election
 	$(BIN)/python -m sims campaign --seeds 10000

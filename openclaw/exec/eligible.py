@@ -44,8 +44,9 @@ def _meta_refusals(needs: Needs, meta: Meta) -> list[str]:
 
 
 def _skill_refusal(wanted: str, skills: Mapping[str, SkillRow]) -> str:
-    """`wanted` is a skill's name, or NAME@TREE for the one whose folder's hash begins so."""
-    name, _, tree = wanted.partition("@")
+    """`wanted` is NAME[:ENTRY][@TREE]: an entrypoint of it, of the one whose folder's hash begins with TREE."""
+    called, _, tree = wanted.partition("@")
+    name, _, entry = called.partition(":")
     row = skills.get(name)
     if row is None:
         return f"does not have the skill {name}"
@@ -53,6 +54,8 @@ def _skill_refusal(wanted: str, skills: Mapping[str, SkillRow]) -> str:
         return f"lacks for the skill {name}: {', '.join(row.missing) or 'something'}"
     if not row.tree.startswith(tree):
         return f"has another skill {name} (hash {row.tree[: len(tree)]}, not {tree})"
+    if entry and entry not in row.entries:
+        return f"cannot run {called} (see: openclaw skill show {name})"
     return ""
 
 

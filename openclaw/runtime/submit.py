@@ -329,7 +329,12 @@ def _check_kind(request: TaskRequest) -> None:
 def _skills(request: TaskRequest) -> list[str]:
     """What the worker has to have; of a skill that is called, the very one that it was checked against."""
     called = request.skill
-    return [*request.needs.skills, *([f"{called.name}@{called.tree[:TREE_CHARS]}"] if called else [])]
+    if called is None:
+        return request.needs.skills
+    return [
+        *request.needs.skills,
+        f"{called.name}:{called.entry}".rstrip(":") + f"@{called.tree[:TREE_CHARS]}",
+    ]
 
 
 def _call(skill: SkillRequest | None) -> SkillCall | None:

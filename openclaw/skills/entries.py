@@ -15,11 +15,12 @@ from openclaw.config import SKILL_ENTRIES_MAX
 from openclaw.skills.json5 import Json
 from openclaw.skills.schema import Schema, complaints, faults, shown
 
-KEYS = frozenset({"description", "argv", "params", "inputs", "outputs", "timeout", "needs"})
+KEYS = frozenset({"description", "argv", "params", "inputs", "outputs", "timeout", "needs", "requires"})
+REQUIRES = frozenset({"bins", "python"})
 NEEDS = frozenset({"labels", "cpus", "memory", "gpus"})
 BASE_DIR, PYTHON, PARAMS, ARGS = "baseDir", "python", "params", "args"
 RESERVED = frozenset({BASE_DIR, PYTHON, PARAMS, ARGS})
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _WHOLE = re.compile(r"\{(\??)([A-Za-z_][\w-]*)\}")
 _INSIDE = re.compile(r"\{\??([A-Za-z_][\w-]*)\}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)")
@@ -44,6 +45,8 @@ class Entry:
     labels: tuple[tuple[str, str], ...] = ()
     room: tuple[tuple[str, int], ...] = ()  # cpus, memory_bytes and gpus, where it asks for them
     description: str = ""
+    bins: tuple[str, ...] = ()
+    python: tuple[str, ...] = ()
     raw: dict[str, Json] = field(default_factory=dict)  # as its author wrote it: what travels
 
     def properties(self) -> dict[str, Schema]:
@@ -102,6 +105,12 @@ def read_entry(name: str, raw: Json) -> tuple[Entry | None, list[str]]:
     if labels is None or room is None:
         wrong.append("needs takes {labels: {KEY: VALUE}, cpus: 2, memory: 4G, gpus: 1}, any of them")
     wrong += [] if inputs is not None and outputs is not None else ["inputs and outputs are lists of names"]
+    requires = raw.get("requires", {})
+    bins, python = (
+        _texts(requires.get(key, [])) if isinstance(requires, dict) else None for key in ("bins", "python")
+    )
+    if bins is None or python is None or not isinstance(requires, dict) or not requires.keys() <= REQUIRES:
+        return None, [*wrong, "requires takes {bins: [PROGRAM], python: [MODULE]}, either or both"]
     wrong += faults(params)
     if wrong or not isinstance(params, dict) or timeout_s is None or labels is None:
         return None, wrong
@@ -110,7 +119,7 @@ def read_entry(name: str, raw: Json) -> tuple[Entry | None, list[str]]:
     params = {"additionalProperties": False, **params, "type": "object"}
     description = raw.get("description")
     about = description if isinstance(description, str) else ""
-    entry = Entry(name, argv, params, inputs, outputs, timeout_s, labels, room, about, raw)
+    entry = Entry(name, argv, params, inputs, outputs, timeout_s, labels, room, about, bins, python, raw)
     wrong = [*_wrong_argv(entry), *_wrong_files(entry)]
     return (None, wrong) if wrong else (entry, [])
 

@@ -72,6 +72,13 @@ def missing(gate: Gate, machine: Machine) -> tuple[str, ...]:
     )
 
 
+def lacking(
+    bins: tuple[str, ...], python: tuple[str, ...], install: str, machine: Machine
+) -> tuple[str, ...]:
+    """What keeps one entrypoint from running there, beside what keeps its skill."""
+    return missing(Gate(bins=bins, python=python, install=install), machine)
+
+
 def environment(gate: Gate, machine: Machine) -> dict[str, str]:
     """The variables that the skill names and this machine has: what its commands are given."""
     entry = machine.entry(gate.key)

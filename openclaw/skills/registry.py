@@ -32,6 +32,7 @@ class Skill:
     folder: str
     tree: str
     missing: tuple[str, ...] = ()
+    lacking: tuple[tuple[str, tuple[str, ...]], ...] = ()  # entrypoints that cannot run here, and why
 
     @property
     def name(self) -> str:
@@ -50,7 +51,7 @@ def row(skill: Skill) -> SkillRow:
         eligible=not skill.missing,
         missing=tuple(missing),
         description=_cut(" ".join(described.description.split()), DESCRIPTION_CHARS_MAX),
-        entries=tuple(entry.name for entry in described.entries),
+        entries=tuple(entry.name for entry in described.entries if entry.name not in dict(skill.lacking)),
     )
 
 

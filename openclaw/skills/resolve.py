@@ -53,6 +53,8 @@ def resolved(payload: Payload, call: SkillCall, skill: Skill | None, own: Mappin
             f"the skill {call.name!r} does not name the variable {foreign[0]}, so nobody may set it; it names: "
             f"{', '.join(named) or 'none'}"
         )
+    if lacks := dict(skill.lacking).get(call.entry):
+        raise SkillRefused(f"this node lacks for {call.name}:{call.entry}: {', '.join(lacks)}")
     entry = skill.described.entry(call.entry) if call.entry else None
     argv = _script(skill, payload.argv) if not call.entry else _entry(skill, call, entry, payload)
     env = {**own, **dict(payload.env), DIRECTORY_VARIABLE: skill.folder, NAME_VARIABLE: skill.name}

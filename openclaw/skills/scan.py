@@ -25,7 +25,7 @@ from openclaw.config import (
 )
 from openclaw.skills.describe import Described, Told, describe
 from openclaw.skills.frontmatter import read_head
-from openclaw.skills.gating import missing
+from openclaw.skills.gating import lacking, missing
 from openclaw.skills.machine import ThisMachine
 from openclaw.skills.registry import Skill, merge
 
@@ -88,7 +88,9 @@ class Scanner:
             warnings += read.warnings
             if read.described is not None:
                 lacks = (read.problem,) if read.problem else missing(read.described.gate, machine)
-                found.append(Skill(read.described, str(folder), read.tree, lacks))
+                found.append(
+                    Skill(read.described, str(folder), read.tree, lacks, _lacking(read.described, machine))
+                )
         self._read = seen
         skills, passed = merge(found)
         warnings += [Warning(text.partition(": ")[0], 0, text.partition(": ")[2]) for text in passed]
@@ -102,6 +104,14 @@ class Scanner:
     def _folder(self, folder: Path) -> _Read:
         known, now = self._read.get(folder), fingerprint(folder)
         return known if known is not None and known.fingerprint == now else read(folder)
+
+
+def _lacking(described: Described, machine: ThisMachine) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    found = (
+        (each.name, lacking(each.bins, each.python, described.gate.install, machine))
+        for each in described.entries
+    )
+    return tuple((name, reasons) for name, reasons in found if reasons)
 
 
 def folders(place: Path) -> list[Path]:

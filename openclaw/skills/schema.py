@@ -139,8 +139,7 @@ def _choices(value: Json, schema: Schema, name: str) -> list[str]:
         if key == "allOf":
             found += [complaint for part in each for complaint in part]
         elif fitting == 0:
-            fewest: list[str] = min(each, key=len)
-            found += fewest
+            found.append(" or ".join(part[0] for part in each if part))
         elif key == "oneOf" and fitting > 1:
             found.append(f"{name}: {shown(value)} fits {fitting} of the choices, and may fit only one")
     return found
