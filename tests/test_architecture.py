@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "openclaw"
 
 NOUNS = {"ids", "records", "messages", "effects", "notes", "config", "errors"}
 CORE_ROOMS = {"gossip", "election", "exec"}
-PURE_SKILLS = {"describe", "entries", "gating", "json5", "registry", "schema"}
+PURE_SKILLS = {"calls", "describe", "entries", "gating", "json5", "registry", "schema"}
 PURE_STDLIB = {
     "__future__",
     "bisect",

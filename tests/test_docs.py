@@ -6,6 +6,7 @@ What sims/README.md says is held against what there is: every command, option, r
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ ELSEWHERE = {
     "make test": "this run",
     "openclaw node start": "tests/test_full_system.py, benchmarks/local_mesh.py",
     "openclaw node start --join oc1_…": "benchmarks/local_mesh.py",
+    "openclaw node start --skills-dir examples/skills": "the nodes of this file are started so",
     "sudo ufw allow 27460:27462/tcp && sudo ufw allow 5353/udp": "needs ufw",
 }
 
@@ -50,13 +53,19 @@ def quoted_commands() -> list[str]:
     return sorted(set(found))
 
 
+# A picture of one pixel.
+PHOTO = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
+EXTRAS = {"table-query": "duckdb", "table-model": "sklearn", "media:": "PIL"}
+
 COMMANDS_QUOTED = [command for command in quoted_commands() if command not in ELSEWHERE]
 SIMULATED = [command for command in COMMANDS_QUOTED if command.startswith("python -m sims")]
 
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[LocalMesh]:
-    with LocalMesh(("laptop", "nas")) as mesh:
+    with LocalMesh(("laptop", "nas"), "--skills-dir", str(ROOT / "examples" / "skills")) as mesh:
         yield mesh
 
 
@@ -67,6 +76,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data.csv").write_text("a,b\n1,2\n")
     (folder / "one.log").write_text("one")
     (folder / "two.log").write_text("two")
+    (folder / "notes.txt").write_text("The mesh and the node and the mesh.\n")
+    (folder / "photo.png").write_bytes(PHOTO)
+    (folder / "examples").symlink_to(ROOT / "examples")
     bin_dir = folder / "bin"
     bin_dir.mkdir()
     (bin_dir / "openclaw").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m openclaw "$@"\n')
@@ -80,6 +92,9 @@ def test_there_are_commands_to_test() -> None:
 
 @pytest.mark.parametrize("command", [each for each in COMMANDS_QUOTED if each not in SIMULATED])
 def test_quoted_command_works(mesh: LocalMesh, folder: Path, command: str) -> None:
+    for skill, module in EXTRAS.items():
+        if f"--skill {skill}" in command and find_spec(module) is None:
+            pytest.skip(f"without {module}: pip install 'openclaw-mesh[skills]'")
     node = mesh["laptop"]
     if "3kq7…" in command:
         command = command.replace("3kq7…", node.ok("run", "-d", "--", "echo", "x").strip())
@@ -92,6 +107,14 @@ def test_quoted_command_works(mesh: LocalMesh, folder: Path, command: str) -> No
         command, shell=True, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_the_files_that_are_shown_are_the_files() -> None:
+    page = (ROOT / "docs" / "skills.md").read_text()
+    shown = re.findall(r"^<!-- (\S+) -->\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    for name, text in shown:
+        assert text == (ROOT / name).read_text()
 
 
 def test_the_readme_is_short() -> None:
