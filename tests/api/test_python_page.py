@@ -23,7 +23,9 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMesh]:
     folder = tmp_path_factory.mktemp("page")
     for name, code in MODULES.items():
         (folder / name).write_text(code)
-    with LocalMesh(("here",), "--handlers", str(folder / "shapes.py")) as nodes:
+    with LocalMesh(
+        ("here",), "--handlers", str(folder / "shapes.py"), "--handlers", "openclaw.joblib"
+    ) as nodes:
         yield nodes
 
 
