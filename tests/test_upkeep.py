@@ -1,4 +1,13 @@
-"""Backups, verification, compaction and what a store of yesterday or of a dead machine becomes; on the real LMDB."""
+"""Backups, verification, compaction and what a store of yesterday or of a dead machine becomes; on the real LMDB.
+
+What else a disk may do to a node:
+* the map full, in a put or in the commit: here, and `test_store.py` for a batch and for a reader meanwhile;
+* the disk full: `test_store.py` (the store alone), `test_bad_disk.py` (a whole node);
+* flipped bytes, a truncated file, a file of something else: `test_store.py`, and here for `verify`;
+* a newer schema: `test_store.py`; an older one: here;
+* an unclean exit: `test_store.py` (kill -9 at any moment), here (the machine died);
+* a network file system, a copied folder: `trust/test_identity.py`.
+"""
 
 from __future__ import annotations
 

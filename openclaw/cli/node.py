@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openclaw.cli.common import connect, duration, json_option, state_dir, state_dir_option
-from openclaw.cli.output import emit, facts, leave, write_all
+from openclaw.cli.output import emit, facts, leave, note, write_all
 from openclaw.cli.settings import resolve
 from openclaw.config import INVITE_HOURS, LOG_TAIL_LINES
 from openclaw.errors import MeshError, Unavailable
@@ -213,6 +213,9 @@ def backup(folder: Path, as_json: bool) -> None:
         emit({"backup": str(target), **asdict(made)})
     else:
         print(f"{target}: a store of {made.store_bytes} bytes, and {made.files} files of {made.file_bytes}")
+        note(
+            f"to go back to it: openclaw node stop; mv {state_dir()} {state_dir()}.old && cp -a {target} {state_dir()}"
+        )
 
 
 def _copy_store(client: Client, folder: Path) -> int:
