@@ -7,21 +7,23 @@ Whatever writes to the tables of the core goes through `put`.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 import lmdb
 import msgspec
 
 from openclaw.ids import TaskId
-from openclaw.records import Payload, Progress, Record, State, Submission, Table
+from openclaw.records import InputFile, Payload, Progress, Record, State, Submission, Table
 
 OPEN, ORDER, NAMED = "open", "order", "named"
 INDEXES = (OPEN, ORDER, NAMED)
 FINAL_COUNTS = b"final_counts"
 SHA256_CHARS = 64
+_SHA256 = re.compile(f"[0-9a-f]{{{SHA256_CHARS}}}")
 AS_INPUT, AS_OUTPUT = b"i", b"o"
 R = TypeVar("R", bound=Record)
 
@@ -176,11 +178,16 @@ def input_files(submission: Submission) -> frozenset[str]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return frozenset()  # nobody could run it either
     files = payload.inputs if payload.stdin is None else (*payload.inputs, payload.stdin)
-    return frozenset(file.sha256 for file in files if len(file.sha256) == SHA256_CHARS)
+    return _hashes(files)
 
 
 def output_files(progress: Progress | None) -> frozenset[str]:
     """The files that a task left, by their hashes."""
     if progress is None or progress.exit is None:
         return frozenset()
-    return frozenset(file.sha256 for file in progress.exit.outputs if len(file.sha256) == SHA256_CHARS)
+    return _hashes(progress.exit.outputs)
+
+
+def _hashes(files: Iterable[InputFile]) -> frozenset[str]:
+    """Without what a worker may have sent in place of one: no file is ever called so."""
+    return frozenset(file.sha256 for file in files if _SHA256.fullmatch(file.sha256))

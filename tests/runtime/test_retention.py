@@ -236,6 +236,15 @@ async def test_no_file_goes_that_a_task_needs_or_that_was_just_used(world: Calla
         assert gone == [stray, done]
 
 
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "ü" * 64, "0" * 63])
+async def test_what_a_worker_calls_an_output_disturbs_nobody(world: Callable[..., World], name: str) -> None:
+    odd = InputFile("out", name, 10)
+    async with running(world(task(1, outputs=[odd]), task(2, days_ago=1, outputs=[odd]))) as there:
+        await there.retention.sweep()
+        assert there.kept() == {name_of(2)}
+        assert there.store.problems() == []
+
+
 async def test_an_output_goes_after_the_task_that_left_it(world: Callable[..., World]) -> None:
     there = world(limits=Limits(files_bytes=1))
     output = there.file(b"output")
