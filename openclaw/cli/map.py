@@ -96,6 +96,7 @@ class Mapping:
         self._client = Client(folder)
         self._selector = selectors.DefaultSelector()
         self._chunks: set[Chunk] = set()
+        self._refused: list[tuple[int, Doc]] = []  # by a full mesh; they are the next
         self._done: dict[int, Doc] = {}
         self._held_bytes = 0
         self._next = 0
@@ -105,8 +106,8 @@ class Mapping:
 
     def run(self) -> int:
         while True:
-            while self._may_submit():
-                self._submit()
+            while self._may_submit() and self._submit():
+                pass
             if not self._chunks:
                 break
             for key, _ in self._selector.select(EVERY_S):
@@ -134,28 +135,41 @@ class Mapping:
 
     def _may_submit(self) -> bool:
         under_way = len(self._chunks) < MAP_CHUNKS_MAX and len(self._done) < MAP_AHEAD_MAX
-        return under_way and not self._read_all
+        return under_way and (bool(self._refused) or not self._read_all)
 
-    def _submit(self) -> None:
-        requests = []
-        first = None
+    def _submit(self) -> bool:
+        """False while the mesh is full: what was refused is asked for again when some of ours have ended."""
+        requests = self._refused or self._next_requests()
+        if not requests:
+            return True
+        try:
+            tasks = [request for _, request in requests]
+            ids = self._client.call("submit", answer_s=None, tasks=tasks, wait=False)["ids"]
+        except MeshError as error:
+            if error.kind != "full" or not self._chunks:
+                raise
+            self._refused = requests
+            return False
+        self._refused = []
+        chunk = Chunk(Client(self._folder), ids, requests[0][0])
+        self._chunks.add(chunk)
+        self._selector.register(chunk.client, selectors.EVENT_READ, chunk)
+        chunk.client.request("wait", ids=ids)  # only now: an interrupt cancels what is among the chunks
+        return True
+
+    def _next_requests(self) -> list[tuple[int, Doc]]:
+        """The next chunk of lines as tasks, with their numbers; empty when there are no more."""
+        requests: list[tuple[int, Doc]] = []
         for number, line in self._lines:
-            first = number if first is None else first
             argv = [word.replace(PLACE, line) for word in self._argv]
-            requests.append(task_request(argv, self._options) | {"job": self._job})
+            requests.append((number, task_request(argv, self._options) | {"job": self._job}))
             self._progress.read(line)
             if len(requests) == SUBMIT_BATCH_MAX:
                 break
         else:
             self._read_all = True
             self._progress.read_all()
-        if first is None:
-            return
-        ids = self._client.call("submit", answer_s=None, tasks=requests, wait=False)["ids"]
-        chunk = Chunk(Client(self._folder), ids, first)
-        self._chunks.add(chunk)
-        self._selector.register(chunk.client, selectors.EVENT_READ, chunk)
-        chunk.client.request("wait", ids=ids)  # only now: an interrupt cancels what is among the chunks
+        return requests
 
     def _receive(self, chunk: Chunk) -> None:
         for frame in chunk.client.ready_frames():
@@ -176,7 +190,8 @@ class Mapping:
         self._done[index] = {field: task[field] for field in task if field in fields}
         if task["state"] != "succeeded":
             self._failed += 1
-            self._read_all |= not self._options["keep_going"]
+            if not self._options["keep_going"]:
+                self._read_all, self._refused = True, []
 
     def _print_in_order(self) -> None:
         while (task := self._done.pop(self._next, None)) is not None:

@@ -67,6 +67,43 @@ def lines(tmp_path):
     return write
 
 
+class FullMesh(Mesh):
+    """Takes nothing more while something of it runs; at first not even that."""
+
+    def __init__(self, node, ended, takes=1):
+        super().__init__(node, ended)
+        self.waited, self.refused, self._takes = threading.Event(), 0, takes
+
+    def submit(self, request):
+        if self._takes == 0:
+            self.refused += 1
+            self.waited.set()
+            yield {"ok": False, "error": {"type": "full", "message": "full (queue_tasks)", "exit_code": 125}}
+            return
+        self._takes -= 1
+        yield from super().submit(request)
+
+    def wait(self, request):
+        self.waited.wait(20)
+        yield from super().wait(request)
+        self._takes = 1
+        self.waited.clear()
+
+
+def test_a_full_mesh_is_asked_again_when_some_have_ended(node, ended, lines, capfd):
+    mesh = FullMesh(node, ended)
+    count = SUBMIT_BATCH_MAX + 10
+    assert main(["map", lines(*range(count)), "--", "echo", "{}"]) == 0
+    assert capfd.readouterr().out.splitlines() == [f"echo {number}" for number in range(count)]
+    assert mesh.refused > 0
+
+
+def test_a_mesh_that_is_full_of_others_is_an_error(node, ended, lines, capfd):
+    FullMesh(node, ended, takes=0)
+    assert main(["map", lines("a"), "--", "echo", "{}"]) == 125
+    assert "queue_tasks" in capfd.readouterr().err
+
+
 def test_results_come_in_the_order_of_the_lines(node, ended, lines, capfd):
     Mesh(node, ended)
     count = SUBMIT_BATCH_MAX * 2 + 10
