@@ -229,7 +229,7 @@ class Settings:
     demand_rows_max: int = 1024
     grant_ttl_s: float = 10.0
     grants_per_message_max: int = 512
-    ahead_per_slot_max: int = 40
+    ahead_per_slot_max: int = 160  # only what takes under half a millisecond comes near it
     ahead_runtime_s_max: float = 1.0
     turnaround_s_min: float = 0.03
     starve_s_max: float = 30.0  # so long may a class be passed over before it gets the next place

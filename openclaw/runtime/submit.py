@@ -244,7 +244,8 @@ class Submissions:
 
     async def _payload(self, request: TaskRequest, hold: Callable[[str], None]) -> Payload:
         _check_kind(request)
-        self._intake.check_command(request.argv, request.env)
+        if request.argv or request.env:
+            self._intake.check_command(request.argv, request.env)
         stdin = None
         if request.stdin is not None:
             stdin = await self._take_in(FileRequest(path=request.stdin, name="stdin"), hold)
