@@ -328,6 +328,7 @@ class Work(Timed, frozen=True):
     code: int = 0
     output_bytes: int = 1
     cancel_after_s: float | None = None
+    cancel_at: str = ""  # another host than the one that was given the work
     priority: int = 0
     cpus: int = 0
     memory_bytes: int = 0
@@ -347,7 +348,8 @@ class Work(Timed, frozen=True):
         )
         if self.cancel_after_s is not None and tasks:
             cancelled = CancelAsked(tuple(tasks[:1]))
-            world.after(self.cancel_after_s, lambda: host.post_if_running(cancelled))
+            asked = world.host(self.cancel_at or self.host)
+            world.after(self.cancel_after_s, lambda: asked.post_if_running(cancelled))
 
 
 Happening = (

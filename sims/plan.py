@@ -120,6 +120,7 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
     happenings = swarm.demanding(
         random.Random(f"{seed}:demanding"), happenings, machines[:nodes], BUSY * (seconds - peace_s)
     )
+    happenings = swarm.cancelling(random.Random(f"{seed}:cancelling"), happenings, names(nodes))
     link = swarm.weather(rng)
     leader_s = peace_s + CALM_S + LEADER_WITHIN_S
     return Plan(

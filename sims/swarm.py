@@ -108,6 +108,18 @@ def demanding(
     return tuple(drawn)
 
 
+def cancelling(
+    rng: random.Random, happenings: tuple[Happening, ...], hosts: list[str]
+) -> tuple[Happening, ...]:
+    """Half of what is cancelled is cancelled from anywhere."""
+    return tuple(
+        replace(one, cancel_at=rng.choice(hosts))
+        if isinstance(one, Work) and one.cancel_after_s is not None and rng.random() < 0.5
+        else one
+        for one in happenings
+    )
+
+
 def _asking(rng: random.Random, work: Work, machine: Size) -> Work:
     return replace(
         work,

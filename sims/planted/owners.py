@@ -13,6 +13,7 @@ from openclaw.exec import (
     timers,
     watch,
 )
+from openclaw.ids import owner_of
 from sims.planted.base import Mutant, Wrong
 from sims.planted.worlds import dying, hostile
 
@@ -92,6 +93,13 @@ def without_intent(true: Any) -> Any:
     return move
 
 
+def cancelled_here_alone(true: Any) -> Any:
+    def cancel(self: Any, tasks: Any, now: float) -> None:
+        true(self, tuple(task for task in tasks if owner_of(task) == self.me), now)
+
+    return cancel
+
+
 OWNERS = (
     Mutant(
         "--once again",
@@ -144,6 +152,14 @@ OWNERS = (
         outbox.Outbox,
         "end",
         unsaid("cancel"),
+    ),
+    Mutant(
+        "cancelled by its owner alone",
+        "a cancellation may be asked for anywhere",
+        ("cancel",),
+        owner.Owner,
+        "_cancel",
+        cancelled_here_alone,
     ),
     Mutant(
         "copies run on",

@@ -17,7 +17,7 @@ from openclaw.exec import (
 )
 from openclaw.records import Attempt, Table
 from sims.planted.base import Mutant, does_nothing, planted, says, without
-from sims.planted.worlds import draining, hasty, hostile, hurried, large, small
+from sims.planted.worlds import draining, hasty, hostile, hurried, large, small, withdrawn
 
 
 def old_epochs_welcome(true: Any) -> Any:
@@ -91,6 +91,14 @@ def one_slot_more(true: Any) -> Any:
 
 def gives_back_all(true: Any) -> Any:
     return lambda self, recall: true(self, replace(recall, count=10**6))
+
+
+def what_waits_is_not_ended(true: Any) -> Any:
+    def end(self: Any, end: Any, sender: Any) -> Any:
+        waits = {job.task for job in self._waiting}
+        return true(self, replace(end, items=tuple(i for i in end.items if i[0] not in waits)), sender)
+
+    return end
 
 
 WORKERS = (
@@ -188,6 +196,15 @@ WORKERS = (
         "_overdue",
         told_once,
         hostile,
+    ),
+    Mutant(
+        "what waits is not ended",
+        "what was ended before it began never begins",
+        ("killed when told",),
+        worker.Worker,
+        "_end",
+        what_waits_is_not_ended,
+        withdrawn,
     ),
     Mutant(
         "gives back all that waits",

@@ -125,6 +125,15 @@ def parted(seed: int) -> Plan:
     return _with(mixed(seed), list(cuts))
 
 
+def withdrawn(seed: int) -> Plan:
+    """What is short runs ahead of the slots, and is cancelled while it waits at its worker."""
+    work = [
+        Work(at=1.0 + k / 4, host=_name(k), runs_s=(0.1,) * 30, cancel_after_s=0.01 * (k % 8))
+        for k in range(40)
+    ]
+    return _with(mixed(seed), list(work))
+
+
 def small(seed: int) -> Plan:
     """Little goes into one message, and many tasks end at once."""
     plan = replace(mixed(seed), settings={"outcomes_per_message_max": 2, "assign_tasks_max": 4})

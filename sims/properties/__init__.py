@@ -11,6 +11,7 @@ from sims.properties.attempts import (
 )
 from sims.properties.base import Property, Violated
 from sims.properties.bounds import MessagesAreBounded, NobodySpins, SlotsAreKept
+from sims.properties.cancelling import CancelReachesItsWorker
 from sims.properties.candidates import CandidatesAskAround
 from sims.properties.counted import Counted
 from sims.properties.election import (
@@ -43,7 +44,6 @@ from sims.properties.placing import DemandIsTrue, GrantsAreTheLeaders, GrantsAre
 from sims.properties.silence import TheGoneAreFound
 from sims.properties.tasks import (
     AcceptedIsDurable,
-    CancelReachesItsWorker,
     CountsAgree,
     IntentFirst,
     MovesAreLegal,

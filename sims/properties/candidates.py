@@ -28,7 +28,7 @@ class CandidatesAskAround(Property):
     sentence = (
         "Who is elected has asked everyone that ranks above it, or the next in line as a witness, and nobody "
         "answered in time that it stands itself, follows a leader, or has stored as high a term. Nobody is asked "
-        "again at once, unless another stands as well."
+        "again at once, unless another stands as well, or a leader came and went."
     )
     hears = (ElectAnswer, Elect)
     says = (Elect, LeaderChanged)
@@ -36,6 +36,7 @@ class CandidatesAskAround(Property):
     def __init__(self, views: Views) -> None:
         self._views = views
         self._asked: dict[tuple[Host, int, int], dict[NodeId, float]] = {}
+        self._lately: dict[tuple[Host, int], dict[tuple[int, NodeId], float]] = {}
         self._live: dict[tuple[Host, int, int], set[NodeId]] = {}
         self._against: dict[tuple[Host, int, int], dict[NodeId, tuple[ElectAnswer, float]]] = {}
 
@@ -56,13 +57,15 @@ class CandidatesAskAround(Property):
             case _:
                 pass
         for effect in effects:
+            if isinstance(effect, LeaderChanged):
+                self._lately.pop((host, host.starts), None)
             match effect:
                 case Send(to=to, message=Elect(term)):
                     key = (host, host.starts, term)
                     self._anew(host, event, key, now)
                     self._live.setdefault(key, set(view.live))
-                    self._again(host, event, to, now - self._asked.setdefault(key, {}).get(to, float("-inf")))
-                    self._asked[key][to] = now
+                    self._asked.setdefault(key, {})[to] = now
+                    self._again(host, event, term, to, now)
                     self._against.get(key, {}).pop(to, None)
                 case LeaderChanged(epoch=Epoch() as epoch, reason="elected") if epoch.node == host.id:
                     self._elected(host, view, epoch.term, now)
@@ -83,8 +86,11 @@ class CandidatesAskAround(Property):
         against = self._against.get(key, {})
         self._against[key] = {peer: told for peer, told in against.items() if now - told[1] < wait_s}
 
-    def _again(self, host: Host, event: Event, to: NodeId, after_s: float) -> None:
+    def _again(self, host: Host, event: Event, term: int, to: NodeId, now: float) -> None:
         """Rounds go down the line: a try asks nobody twice, and the next one waits."""
+        lately = self._lately.setdefault((host, host.starts), {})
+        after_s = now - lately.get((term, to), float("-inf"))
+        lately[term, to] = now
         stands = isinstance(event, Received) and isinstance(event.message, Elect)
         if not stands and after_s < host.world.settings.rank_step_s - _HAIR:
             self.fail(f"{host.name} asks {to} again {after_s:.3f} s after it did")

@@ -105,9 +105,12 @@ def _given_back(effect: Effect) -> list[Key]:
 
 class KilledWhenTold(Inside):
     name = "killed when told"
-    sentence = "What runs is ended only when its owner says so, its node stops, or nobody knows it."
+    sentence = (
+        "What runs is ended only when its owner says so, its node stops, or nobody knows it; and what its owner ended "
+        "before it began never does."
+    )
     hears = (End, StopAsked)
-    says = (Kill,)
+    says = (Kill, Run)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
@@ -126,6 +129,8 @@ class KilledWhenTold(Inside):
         for effect in effects:
             if isinstance(effect, Kill) and not self._allowed(host, event, effect):
                 self.fail(f"{host.name} ends {effect.task} ({effect.reason}), which nobody asked for")
+            if isinstance(effect, Run) and (effect.task, effect.token) in {key[:2] for key in told}:
+                self.fail(f"{host.name} begins {effect.task} under {effect.token}, which it was told to end")
 
     def _allowed(self, host: Host, event: Event | Note, kill: Kill) -> bool:
         if kill.reason == "stop":

@@ -11,19 +11,16 @@ from openclaw.effects import (
     Effect,
     Event,
     Fetched,
-    Kill,
     Received,
     Send,
-    Started,
     Store,
     Submitted,
 )
 from openclaw.ids import TaskId, Token
-from openclaw.messages import Assign, Cancel, End
-from openclaw.notes import Accepted, TaskMoved
+from openclaw.messages import Assign, Cancel
+from openclaw.notes import Accepted
 from openclaw.records import FINAL, Attempt, Counts, Exit, Number, Progress, State, Submission, Table
 from sims.properties.base import Property
-from sims.properties.views import clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -306,44 +303,3 @@ class CountsAgree(Property):
                 right = Counts(**{name: shown[name] for name in Counts.__struct_fields__})
                 if store.value != right:
                     self.fail(f"{host.name} counts {store.value}, and has {right}")
-
-
-class CancelReachesItsWorker(Property):
-    name = "cancel"
-    sentence = (
-        "Who asks for a cancellation gets one: at once, or by telling the worker, or the task was done."
-    )
-    hears = (CancelAsked, Started)
-    says = (TaskMoved, End, Kill)
-
-    def __init__(self) -> None:
-        self._telling: dict[tuple[Host, TaskId], float] = {}
-
-    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
-        if isinstance(event, Started):  # what it asked of its former self may not have come to its disk
-            self._telling = {key: at for key, at in self._telling.items() if key[0] is not host}
-        for effect in effects:
-            match effect:
-                case TaskMoved(task=task, state=State.CANCELLING):
-                    self._telling[host, task] = clock(host)
-                case Send(message=End(items=items, reason="cancel")):
-                    for task, _ in items:
-                        self._telling.pop((host, task), None)
-                case Kill(task=task, reason="cancel"):  # the worker is the owner itself: nothing is sent
-                    self._telling.pop((host, task), None)
-                case _:
-                    pass
-        if isinstance(event, CancelAsked):
-            self._asked(host, event.tasks)
-
-    def _asked(self, host: Host, tasks: Sequence[TaskId]) -> None:
-        for task in tasks:
-            row = host.node.owner.active(task) if host.node is not None else None
-            if row is not None and row.state is not _S.CANCELLING and not row.state.final:
-                self.fail(f"{host.name} was asked to cancel {task}, which stays {row.state}")
-
-    def performed(self, host: Host, effect: Effect) -> None:
-        if isinstance(effect, TaskMoved) and effect.state.final:
-            told_at = self._telling.pop((host, effect.task), None)
-            if told_at is not None and clock(host) - told_at > 0.5:
-                self.fail(f"{host.name} never told the worker of {effect.task} to end it")
