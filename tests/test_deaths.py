@@ -213,6 +213,25 @@ def test_a_dead_leader_loses_and_doubles_nothing(mortal: LocalMesh, ledger: Ledg
     assert other.control("leader")["leader"]["id"] != leader.id
 
 
+def test_a_leader_dies_while_twenty_thousand_tasks_wait(mortal: LocalMesh, ledger: Ledger) -> None:
+    leader = mortal.leader()
+    submitter, other = (node for node in mortal.nodes.values() if node is not leader)
+    for _ in range(80):
+        submit(submitter, *ledger.command(then=ledger.held), count=250, job="many")
+    leader.kill_all()
+
+    def succeeded() -> bool:
+        found = other.control("leader")["leader"]
+        return found is not None and found["id"] in (submitter.id, other.id)
+
+    wait_until(succeeded, "one of the others to lead")
+    ledger.open()
+    (single,) = submit(other, "true")
+    assert final(other, single)["state"] == "succeeded"
+    assert submitter.control("status")["tasks"]["queued"] > 10_000  # they did not stand before it
+    wait_until(lambda: submitter.control("status")["tasks"]["succeeded"] > 50, "them to go on as well")
+
+
 # --- a worker dies with everything on it ---------------------------------------------------------------
 
 
