@@ -31,6 +31,7 @@ MARK = "handlers"
 LOG = "handlers-{}.log"
 LOG_TAIL_BYTES = 4096
 TELL_S = 0.005  # what ends sooner is told with its end
+RETURN_S = 0.02  # what was thought to be quick and is not gives back what is behind it
 LOOK_EVERY_S = 1.0
 QUICK_S = 0.001
 EWMA_WEIGHT = 0.1
@@ -203,6 +204,7 @@ class Pool:
     def _begin(self, call: Call, now: float) -> None:
         call.began = now
         call.tell_at = now + TELL_S
+        call.return_at = now + RETURN_S
         if call.spec.timeout_s:
             call.deadline = now + call.spec.timeout_s
 
@@ -244,6 +246,8 @@ class Pool:
         match frame:
             case ["done", seq, *answer]:
                 self._done(process, process.take(seq), answer, now)
+            case ["returned", [*seqs]]:
+                self._waiting.extendleft(reversed(process.give_back(set(seqs))))
             case ["progress", seq, done, total, note] if process.calls and process.calls[0].seq == seq:
                 task, token = process.calls[0].key
                 self._progress[task, token] = (task, token, float(done), float(total), str(note))
@@ -308,6 +312,9 @@ class Pool:
         if now >= call.tell_at:
             call.tell_at = FOREVER
             self._started.append((call.spec.task, call.spec.token, time.time() - (now - call.began)))
+        if now >= call.return_at:
+            call.return_at = FOREVER
+            process.recall()
         if now >= call.deadline:
             self._end(
                 call, "timeout", call.spec.grace_s, now, f"it ran longer than {call.spec.timeout_s:g} s"

@@ -27,14 +27,15 @@ class Call:
     """One task on its way through a process. It has begun when it is the first of its process."""
 
     __slots__ = (
-        "began", "deadline", "ended_by", "error", "folder", "key", "kill_at", "process", "seq", "spec", "tell_at",
+        "began", "deadline", "ended_by", "error", "folder", "key", "kill_at", "process", "return_at", "seq", "spec",
+        "tell_at",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, key: Key, seq: int, folder: str) -> None:
         self.spec, self.key, self.seq, self.folder = spec, key, seq, folder
         self.process: Process | None = None
         self.began = 0.0
-        self.deadline = self.kill_at = self.tell_at = FOREVER
+        self.deadline = self.kill_at = self.tell_at = self.return_at = FOREVER
         self.ended_by = self.error = ""
 
 
@@ -70,13 +71,28 @@ class Process:
         if not self.calls:
             return self.idle_since + config.HANDLER_IDLE_S
         call = self.calls[0]
-        return min(call.deadline, call.kill_at, call.tell_at, self.look_at)
+        return min(call.deadline, call.kill_at, call.tell_at, call.return_at, self.look_at)
 
     def take(self, seq: int) -> Call:
         """The first of its calls, which it has answered; ValueError if it answers another."""
         if not self.calls or self.calls[0].seq != seq:
             raise ValueError(f"it answered {seq}, which is not what it works on")
         return self.calls.popleft()
+
+    def recall(self) -> None:
+        """Ask for what it has not begun. It answers at once, unless its handler does not let the interpreter."""
+        self.quick = False
+        if len(self.calls) > 1:
+            self.send("return")
+            self.signal(signal.SIGTERM)
+
+    def give_back(self, seqs: set[int]) -> list[Call]:
+        """What it says that it will not begin, in order."""
+        back = [call for call in self.calls if call.seq in seqs]
+        self.calls = deque(call for call in self.calls if call.seq not in seqs)
+        for call in back:
+            call.process = None
+        return back
 
     def send(self, *frame: object) -> None:
         self._unsent += framed(msgpack.packb(frame), config.EXECUTOR_FRAME_BYTES_MAX)

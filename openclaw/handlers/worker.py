@@ -6,8 +6,9 @@ Promises: every task that it is sent is answered in order, its answer is sent be
 handler raises, prints or returns never ends the process. SIGTERM is a doorbell: what is to end stands in a frame.
 
 Frames, as in `executor.frames`. From the executor: `load [references] [folders]`, once and first; `task seq type
-args args_path folder outputs id attempt`; `end seq`. To it: `ready [types]` or `broken text`; `done seq code error
-result runtime_s stdout stderr outputs folder_used`; `progress seq done total note`.
+args args_path folder outputs id attempt`; `end seq`; `return`, of what has not begun. To it: `ready [types]` or
+`broken text`; `done seq code error result runtime_s stdout stderr outputs`; `returned [seqs]`; `progress seq done
+total note`.
 """
 
 from __future__ import annotations
@@ -263,6 +264,9 @@ class Worker:
             frame = msgpack.unpackb(body)
             if frame[0] == "end":
                 self._to_end.add(frame[1])
+            elif frame[0] == "return":
+                self._say("returned", [each[1] for each in self._frames])
+                self._frames.clear()
             else:
                 self._frames.append(frame)
 

@@ -201,6 +201,22 @@ def test_what_waits_for_a_process_is_cancelled_at_once(tmp_path: Path) -> None:
     go(test())
 
 
+def test_what_is_behind_a_call_that_is_slow_after_all_runs_elsewhere(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    async def test() -> None:
+        async with offering(tmp_path / "state", slots=2) as here:
+            here.link.run_many([call(f"learn{n}", "mostly_quick", "") for n in range(50)])
+            await exits(here, 50)
+            here.link.run(call("slow", "mostly_quick", str(gate)))
+            here.link.run_many([call(f"quick{n}", "mostly_quick", "") for n in range(30)])
+            assert all(ended.code == 0 for ended in await exits(here, 30))
+            gate.touch()
+            assert (await here.exit("slow")).code == 0
+
+    go(test())
+
+
 def test_progress_is_told_while_it_runs(tmp_path: Path) -> None:
     ready, gate = tmp_path / "ready", tmp_path / "gate"
 
