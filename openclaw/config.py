@@ -46,7 +46,7 @@ FILES_MAX = 256  # inputs, and outputs
 LOCAL_FILES_MAX = 8  # words of a command that name files where it is submitted
 NEEDS_MAX = 32  # labels, and skills
 PRIORITY_MAX = 1000
-OUTPUT_KEPT_BYTES_MAX = 64 << 20
+OUTPUT_KEPT_BYTES_MAX = 2 << 30
 FILE_BYTES_MAX = 10 << 30
 SUBMIT_BATCH_MAX = 256
 SIGNED_TOGETHER = 32  # tasks under one signature: each keeps the hashes of all of them on disk
@@ -172,7 +172,9 @@ class Limits:
     payload_bytes: int = PAYLOAD_BYTES_MAX
     argv_bytes: int = ARGV_BYTES_MAX
     env_bytes: int = ENV_BYTES_MAX
-    output_bytes: int = OUTPUT_KEPT_BYTES_MAX  # of each stream of a command that runs here: head and tail
+    output_bytes: int = (
+        OUTPUT_KEPT_BYTES_MAX  # of each stream of a command here: head and tail; less on a full disk
+    )
     disk_free_bytes: int = DISK_FREE_BYTES_MIN  # below this nothing is accepted, and nothing runs here
     keep_s: float = 30 * 24 * 3600.0
     keep_bytes: int = 8 << 30

@@ -244,7 +244,7 @@ def punch_hole(fd: int, offset: int, length: int) -> bool:
     return bool(libc.fallocate64(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) == 0)
 
 
-def free_disk_bytes(path: Path) -> int:
+def free_disk_bytes(path: str | Path) -> int:
     """What an ordinary user may still write on the disk of `path`."""
     stat = os.statvfs(path)
     return stat.f_bavail * stat.f_frsize

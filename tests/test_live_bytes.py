@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import output
 from benchmarks.local_mesh import OPENCLAW, LocalMesh, LocalNode, wait_until
 
 OUTPUT_BYTES = 5 << 20
@@ -78,6 +79,32 @@ def test_five_megabytes_of_any_bytes(mesh: LocalMesh) -> None:
     assert digest(from_c.stdout) == digest(wanted)
     assert mesh["c"].run("task", "logs", task, "--offset", str(OUTPUT_BYTES - 100)).stdout == wanted[-100:]
     assert mesh["b"].run("task", "logs", task, "--stderr").stdout == b"done\n"
+
+
+LINES = 9_000_000  # of twelve bytes: more than was kept of an output before there was room for all of it
+MEMORY_GROWTH_MAX = 48 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_hundred_megabytes_stream_through_a_bounded_memory(mesh: LocalMesh) -> None:
+    """Longer ones by hand: benchmarks/output.py."""
+    programs = [*output.processes_of(mesh["a"]), *output.processes_of(mesh["b"])]
+    before = {pid: output.peak_bytes(pid) for pid in programs}
+    streamed = output.stream(mesh["a"], "b", LINES)
+    assert streamed.size == LINES * len(output.LINE)
+    assert streamed.digest == output.digest_of(LINES)
+    assert streamed.client_peak_bytes < MEMORY_GROWTH_MAX
+    assert max(output.peak_bytes(pid) - before[pid] for pid in programs) < MEMORY_GROWTH_MAX
+
+
+def test_a_thousand_tasks_that_print_at_once_mix_no_byte(mesh: LocalMesh) -> None:
+    """Each its own number, more than rides in a record, from all nodes at once."""
+    line = 'yes "$0" | head -c 20000'
+    numbers = "\n".join(str(number) for number in range(1000))
+    done = mesh["a"].run("map", "-q", "-", "--", "sh", "-c", line, "{}", stdin=numbers, timeout_s=120)
+    assert done.returncode == 0
+    wanted = b"".join((b"%d\n" % number * 20_000)[:20_000] for number in range(1000))
+    assert digest(done.stdout) == digest(wanted)
 
 
 def test_a_follower_outlives_the_death_of_the_worker(mesh: LocalMesh, tmp_path: Path) -> None:

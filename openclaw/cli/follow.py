@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from openclaw.cli.output import note, write_all
+from openclaw.cli.output import note, size_of, write_all
 from openclaw.client import Client, Doc
 from openclaw.errors import MeshError
 
@@ -96,6 +96,12 @@ class Following:
 def end(task: Doc) -> int:
     """The exit code that a task's end means for us; says why where its own output cannot have."""
     code = task["exit_code"]
+    result = task["result"] or {}
+    for stream in ("stdout", "stderr"):
+        if cut := result.get(f"{stream}_cut_bytes"):
+            note(
+                f"{size_of(cut)} were cut out of the middle of its {stream}: more was written than its node keeps"
+            )
     if task["error"] or task["state"] in ("timed_out", "lost"):
         note(f"task {task['id']} {task['state']}: {task['error'] or 'no reason is known'}")
     return EXIT_MESH if code is None else int(code)

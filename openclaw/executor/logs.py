@@ -11,13 +11,20 @@ import os
 
 from openclaw.platform import punch_hole
 
+KEPT_BYTES_MIN = 64 << 20  # so much is kept however full the disk is, unless less is asked for
+DISK_SHARE = 16  # and of what the disk has free at most this part
 BLOCK_BYTES = 4096  # cuts lie on whole blocks: only those go back to the disk
 READ_TRIES_MAX = 16
 
 
 def head_bytes(kept_max: int) -> int:
-    """How much of the beginning survives a cut: where the cut begins."""
-    return kept_max // 2 // BLOCK_BYTES * BLOCK_BYTES
+    """How much of the beginning survives a cut: where the cut begins, always the same for one setting."""
+    return min(kept_max, KEPT_BYTES_MIN) // 2 // BLOCK_BYTES * BLOCK_BYTES
+
+
+def allowed_bytes(kept_max: int, free_bytes: int) -> int:
+    """How much of a log is kept: as much as is asked for, while that is a small part of what the disk has free."""
+    return min(kept_max, max(KEPT_BYTES_MIN, free_bytes // DISK_SHARE))
 
 
 def trim(path: str, kept_max: int, cut: int) -> tuple[int, int]:

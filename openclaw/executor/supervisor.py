@@ -17,6 +17,7 @@ from pathlib import Path
 
 from openclaw.executor import record
 from openclaw.executor.ends import ending, not_here
+from openclaw.executor.logs import allowed_bytes
 from openclaw.executor.outputs import remove
 from openclaw.executor.paths import RUNS, SCRATCH, SCRATCH_VARIABLE, marker, parse_run_name, run_name
 from openclaw.executor.process import (
@@ -31,11 +32,12 @@ from openclaw.executor.process import (
 )
 from openclaw.executor.run import DRAIN_S, FOREVER, LOGS, Phase, Run
 from openclaw.handlers.pool import Pool
-from openclaw.platform import boot_id, exit_fd, process_start
+from openclaw.platform import boot_id, exit_fd, free_disk_bytes, process_start
 from openclaw.platform_limits import Confinement, Groups, confined
 
 HeldRow = tuple[str, TokenRow, ExitRow | None]
 UNWRITTEN_RETRY_S = 1.0
+LOOK_EVERY_S = 1.0
 REMOVALS_MAX = 4096
 FREE = nullcontext(Confinement(None, "", "", frozenset()))
 
@@ -62,6 +64,7 @@ class Supervisor:
         self.removals: deque[Iterator[None]] = deque()
         self.unwritten: dict[str, tuple[int, ExitRow]] = {}
         self.retry_at = FOREVER
+        self.looked_at, self.allowed = -FOREVER, 0
         self.started: list[tuple[str, TokenRow, float]] = []
         self.exited: list[tuple[str, TokenRow, ExitRow]] = []
         self.pool = Pool(state_dir, base, selector, self.started, self.exited)
@@ -264,9 +267,12 @@ class Supervisor:
             run.end("spawn", 0.0, now, f"cannot write to {run.folder}: {error.strerror or error}")
 
     def _trim(self, run: Run, now: float) -> None:
-        if not run.trim_logs(self.limits.kept_bytes, now):
+        if now >= self.looked_at + LOOK_EVERY_S:  # at how full the disk is
+            self.looked_at = now
+            self.allowed = allowed_bytes(self.limits.kept_bytes, free_disk_bytes(self.runs))
+        if not run.trim_logs(self.allowed, now):
             error = (
-                f"its output passed {self.limits.kept_bytes} bytes, and the disk of {run.folder} cannot give "
+                f"its output passed {self.allowed} bytes, and the disk of {run.folder} cannot give "
                 f"back the middle of a file: write less, or into a file in the scratch directory"
             )
             run.end("output", 0.0, now, error)
