@@ -34,6 +34,10 @@ class Outbox:
         self._assigns.setdefault(place, []).append((submission, token))
 
     def end(self, worker: NodeId, task: TaskId, token: Token, reason: str) -> None:
+        """An assignment that has not left yet stays here: its worker only hears that it will not come."""
+        for place, items in self._assigns.items():
+            if place[0] == worker:
+                items[:] = [item for item in items if (item[0].task, item[1]) != (task, token)]
         self._ends.setdefault((worker, reason), {})[task, token] = None
 
     def spare(self, worker: NodeId, task: TaskId, token: Token) -> None:

@@ -271,6 +271,20 @@ def test_an_end_that_has_not_left_is_spared_when_its_attempt_counts_again() -> N
     assert outbox.take() == [e.Send(node_id(1), m.End(((TaskId("t"), ended),), "superseded"))]
 
 
+def test_what_is_ended_in_the_batch_that_placed_it_is_not_assigned() -> None:
+    outbox = Outbox(Settings())
+    place = (node_id(1), "b", Epoch(1, ME), 7)
+    kept, ended = submission(ME, 1), submission(ME, 2)
+    outbox.assign(place, kept, token())
+    outbox.assign(place, ended, token())
+    outbox.end(node_id(1), ended.task, token(), "superseded")
+    outbox.flush()
+    assigned, end = [effect.message for effect in outbox.take() if isinstance(effect, e.Send)]
+    assert isinstance(assigned, m.Assign)
+    assert [item.task for item in assigned.items] == [kept.task]
+    assert end == m.End(((ended.task, token()),), "superseded")
+
+
 def test_assignments_are_cut_by_number_and_size_and_name_each_signature_once() -> None:
     limits = Settings()
     outbox = Outbox(limits)
