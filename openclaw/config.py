@@ -33,7 +33,8 @@ DRAIN_MESSAGES_MAX = 256
 EVENTS_KEPT_MAX = 2000
 WATCHERS_MAX = 4096
 FETCHES_PER_WORKER_MAX = 8
-COPIES_MAX = 64  # files that `openclaw cp` offers, and brings, at once
+COPIES_MAX = 64  # files that `openclaw cp` brings at once
+OFFERS_MAX = 1024  # and those that it offers: the oldest goes
 COPY_IDLE_S = 30.0  # a copy that nobody asks about any more stops, and can be taken up again
 ROSTER_RECORDS_MAX = 10_000
 

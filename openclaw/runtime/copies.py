@@ -21,7 +21,7 @@ from typing import Annotated, BinaryIO
 import msgspec
 from msgspec import Meta as Bound
 
-from openclaw.config import COPIES_MAX, COPY_IDLE_S, FILE_BYTES_MAX
+from openclaw.config import COPIES_MAX, COPY_IDLE_S, FILE_BYTES_MAX, OFFERS_MAX
 from openclaw.errors import MeshError, Unavailable
 from openclaw.files import PIECE_BYTES, appear
 from openclaw.ids import NodeId
@@ -136,7 +136,7 @@ class Copies:
             raise self._refused(f"{path} is no plain file; pack a folder first: tar -cf FILE {path}")
         if stat.st_size > FILE_BYTES_MAX:
             raise self._refused(f"{path} is {stat.st_size} bytes; at most {FILE_BYTES_MAX} are copied")
-        while len(offers) >= COPIES_MAX:
+        while len(offers) >= OFFERS_MAX:
             del offers[next(iter(offers))]  # whoever still pulls it has it open
         identity = f"{self._context.me}\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
         key = hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]
@@ -151,24 +151,30 @@ class Copies:
         return await self._take(peer, {**args, "path": _at_home(str(args["path"]))})
 
     async def _take(self, peer: NodeId, args: Args) -> Args:
-        """Begin with it, or say how far it has come."""
+        """Begin with it, or say how far it has come; what is done is said again, since answers get lost."""
         offer = msgspec.convert(args["offer"], Offer)
         key, now = (peer, offer.id), self._context.now()
         taking = self._takings.get(key)
         if taking is None:
-            if len(self._takings) >= COPIES_MAX:
-                raise self._refused("too many files are being copied at once; try again when some are done")
+            self._make_room()
             taking = self._takings[key] = Taking(self._target(str(args["path"]), offer), now)
             taking.work = asyncio.get_running_loop().create_task(self._bring(peer, offer, taking))
         taking.asked_at = now
         done, _ = await asyncio.wait((taking.work,), timeout=PROGRESS_S)
         if not done:
             return {"received": taking.received}
-        self._takings.pop(key, None)
         try:
             return {"sha256": taking.work.result(), "path": str(taking.target)}
         except OSError as error:
             raise self._refused(f"cannot write {taking.target}: {error.strerror}") from None
+
+    def _make_room(self) -> None:
+        if len(self._takings) < COPIES_MAX:
+            return
+        done = next((key for key, taking in self._takings.items() if taking.work.done()), None)
+        if done is None:
+            raise self._refused("too many files are being copied at once; try again when some are done")
+        del self._takings[done]
 
     def _target(self, path: str, offer: Offer) -> Path:
         target = Path(path)

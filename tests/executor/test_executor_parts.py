@@ -12,7 +12,7 @@ import pytest
 from openclaw.errors import BadState
 from openclaw.executor import paths, record
 from openclaw.executor.frames import Feed, Oversized, framed
-from openclaw.executor.logs import BLOCK_BYTES, read_log, trim
+from openclaw.executor.logs import BLOCK_BYTES, KEPT_BYTES_MIN, allowed_bytes, head_bytes, read_log, trim
 from openclaw.executor.process import ExitRow
 from openclaw.records import Exit
 
@@ -111,3 +111,13 @@ def test_offsets_in_a_cut_log_stay_true(tmp_path: Path) -> None:
         offset += len(read)
     assert offset == size == len(data)
     assert sum(length for _, length in pieces) == size - cut
+
+
+def test_a_log_may_be_as_long_as_asked_for_while_the_disk_has_plenty() -> None:
+    assert allowed_bytes(2 << 30, 1 << 40) == 2 << 30
+    assert allowed_bytes(2 << 30, 16 << 30) == 1 << 30
+    assert allowed_bytes(2 << 30, 0) == KEPT_BYTES_MIN  # it is what was promised before the disk filled up
+    assert allowed_bytes(1 << 20, 0) == 1 << 20
+    assert head_bytes(2 << 30) == head_bytes(
+        KEPT_BYTES_MIN
+    )  # a cut begins where it began when there was more room

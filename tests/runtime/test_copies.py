@@ -114,6 +114,34 @@ async def test_a_file_goes_to_the_home_of_the_other_node_or_where_it_is_told(
     assert not laptop.sources.offers
 
 
+async def test_what_is_done_is_said_again_and_not_done_again(laptop: Peer, tmp_path: Path) -> None:
+    """The answer may be lost on its way."""
+    source, nas = tmp_path / "film", nas_of(laptop)
+    source.write_bytes(DATA)
+    asked: list[dict[str, object]] = []
+    answer = nas.answerers["copy_take"]
+
+    async def remember(peer: NodeId, args: dict[str, object]) -> dict[str, object]:
+        asked.append(args)
+        return await answer(peer, args)
+
+    nas.answerers["copy_take"] = remember
+    copied = await laptop.copy("nas", source, "film")
+    pulls = len(nas.refs)
+    assert (await answer(laptop.me, asked[0]))["sha256"] == copied["sha256"]
+    assert len(nas.refs) == pulls
+
+
+async def test_many_small_files_one_after_the_other_are_not_too_many(
+    laptop: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openclaw.runtime.copies.COPIES_MAX", 2)
+    (tmp_path / "small").write_bytes(b"x")
+    for number in range(4):
+        await laptop.copy("nas", tmp_path / "small", f"copy{number}")
+    assert len(os.listdir(tmp_path / "home")) == 4
+
+
 async def test_a_file_comes_back(laptop: Peer, tmp_path: Path) -> None:
     (tmp_path / "home" / "film").write_bytes(DATA)
     answer = await laptop.copy("nas", tmp_path, "film", back=True)
