@@ -90,7 +90,7 @@ class Worker:
         self._handlers: dict[str, Handler] = {}
         self._current = 0
         self._to_end: set[int] = set()
-        self._talking = False
+        self._talking = self._rang = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: asyncio.Task[Any] | None = None
         self.stdout, self.stderr = Printed(), Printed()
@@ -122,7 +122,6 @@ class Worker:
     def _do(self, seq: int, frame: list[Any]) -> None:
         _, _, name, args, path, folder, outputs, id, attempt, *_ = frame
         began = time.perf_counter()
-        self._to_end = {each for each in self._to_end if each >= seq}
         if seq in self._to_end:
             answer = Answer(CODE_CANCELLED, "ended before it began")
         else:
@@ -150,6 +149,7 @@ class Worker:
         try:
             try:
                 self._current = seq
+                self._look()
                 value = function(*values, **named)
                 if isinstance(value, CoroutineType):
                     value = self._await(value)
@@ -235,12 +235,16 @@ class Worker:
     # --- the executor ----------------------------------------------------------------------------
 
     def _rung(self, *_: object) -> None:
-        """The doorbell. In the middle of a read or a write, whoever does that looks again when it is done."""
+        """The doorbell. In the middle of a read or a write, whoever does that looks when it is done."""
+        self._rang = True
         if not self._talking:
-            self._read(socket.MSG_DONTWAIT)
-            self._end_current()
+            self._look()
 
-    def _end_current(self) -> None:
+    def _look(self) -> None:
+        """If the bell has rung, see what for; and end what is to end."""
+        if self._rang:
+            self._rang = False
+            self._read(socket.MSG_DONTWAIT)
         if self._current not in self._to_end:
             return
         if self._running is not None and self._loop is not None:
@@ -249,37 +253,48 @@ class Worker:
         raise Cancelled
 
     def _read(self, flags: int) -> None:
+        """Take in what has come. The bell waits meanwhile: the feed is not to be entered twice."""
         self._talking = True
+        try:
+            data = self._receive(flags)
+            for body in self._feed.feed(data):
+                frame = msgpack.unpackb(body)
+                if frame[0] == "end":
+                    self._to_end.add(frame[1])
+                elif frame[0] == "return":
+                    self._send("returned", [each[1] for each in self._frames])
+                    self._frames.clear()
+                else:
+                    self._frames.append(frame)
+        finally:
+            self._talking = False
+
+    def _receive(self, flags: int) -> bytes:
+        """b"" when nothing is there; without its executor this process ends: nobody would take its answers."""
         try:
             data = self._socket.recv(READ_BYTES, flags)
         except BlockingIOError:
-            return
+            return b""
         except OSError:
             data = b""
-        finally:
-            self._talking = False
         if not data:
-            os._exit(0)  # our executor is gone; whatever this process did is nobody's any more
-        for body in self._feed.feed(data):
-            frame = msgpack.unpackb(body)
-            if frame[0] == "end":
-                self._to_end.add(frame[1])
-            elif frame[0] == "return":
-                self._say("returned", [each[1] for each in self._frames])
-                self._frames.clear()
-            else:
-                self._frames.append(frame)
+            os._exit(0)
+        return data
 
     def _say(self, *frame: object) -> None:
         self._talking = True
         try:
+            self._send(*frame)
+        finally:
+            self._talking = False
+        if self._current:  # a report from within a handler
+            self._look()
+
+    def _send(self, *frame: object) -> None:
+        try:
             self._socket.sendall(framed(msgpack.packb(frame), config.EXECUTOR_FRAME_BYTES_MAX))
         except OSError:
             os._exit(0)
-        finally:
-            self._talking = False
-        if self._current:  # a report from within a handler: the bell may have rung meanwhile
-            self._rung()
 
 
 def _read_file(path: str) -> bytes:
