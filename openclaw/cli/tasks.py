@@ -161,8 +161,7 @@ def logs(id: str, follow: bool, offset: int, stderr: bool, as_json: bool) -> Non
             if frame.get("event") != "out":
                 continue
             if as_json:
-                emit({"offset": offset, "data": frame["data"]})
-                offset += len(frame["data"])
+                emit({"offset": frame["offset"], "data": frame["data"]})
             else:
                 write_all(STDOUT, frame["data"])
 

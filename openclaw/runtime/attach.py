@@ -131,7 +131,7 @@ class Attachment:
     async def _out(self, stream: int, data: bytes) -> None:
         sent = self._sent[stream]
         assert sent is not None
-        await self._emit({"event": "out", "stream": stream + 1, "data": data})
+        await self._emit({"event": "out", "stream": stream + 1, "offset": sent, "data": data})
         self._sent[stream] = sent + len(data)  # only now: a cancelled emit has written nothing
 
     async def _drain(self, snapshot: Snapshot) -> None:
@@ -157,7 +157,19 @@ class Attachment:
             return
         name = f"{snapshot.submission.task}/{STREAMS[stream]}"
         kept_at = sent if sent <= head or not cut else max(head, sent - cut)
-        await self._bytes.whole(snapshot.owner, KEPT, name, kept_at, lambda data: self._out(stream, data))
+        at = kept_at
+
+        async def out(data: bytes) -> None:
+            """Kept are head and tail, one after the other: what follows the head was further on when it was written."""
+            nonlocal at
+            whole = max(0, head - at) if cut else len(data)
+            for part in (data[:whole], data[whole:]):
+                if part:
+                    self._sent[stream] = at + cut if cut and at >= head else at
+                    await self._out(stream, part)
+                    at += len(part)
+
+        await self._bytes.whole(snapshot.owner, KEPT, name, kept_at, out)
 
     async def _end_pulls(self) -> None:
         for pull in self._followed:
