@@ -270,7 +270,7 @@ def measured(count: int, rounds: int, *, hosts: bool) -> dict[str, Samples]:
 
 def cells(row: str, both: dict[str, Samples]) -> list[str]:
     """Simulated, real, and real over simulated; medians, with the least and the most."""
-    ours, real = both["simulated"][row], both["real"][row]
+    ours, real = both["simulated"].get(row, []), both["real"].get(row, [])
     if not real:
         return [spread(ours), "–", "–"]
     if not ours:
