@@ -47,6 +47,7 @@ FILES_MAX = 256  # inputs, and outputs
 LOCAL_FILES_MAX = 8  # words of a command that name files where it is submitted
 NEEDS_MAX = 32  # labels, and skills
 PRIORITY_MAX = 1000
+KEY_CHARS_MAX = 256
 OUTPUT_KEPT_BYTES_MAX = 2 << 30
 FILE_BYTES_MAX = 10 << 30
 SUBMIT_BATCH_MAX = 256
@@ -90,6 +91,10 @@ FORGET_LOOK_MAX = 1024  # tasks in one read
 FORGET_PAUSE_S = 0.05
 DISK_LOOK_EVERY_S = 30.0
 DATED_S_MIN = 1_767_225_600.0  # 2026: what ended before that ended under a clock that nobody had set yet
+
+# Guardians, beside the settings of the core.
+GUARD_INPUT_BYTES_MAX = 256 << 20  # inputs of one task
+STAGED_COPIES_MAX = 64  # messages that wait for their files at once
 
 # Connections.
 OPEN_FILES = 8192
@@ -262,6 +267,19 @@ class Settings:
     fences_max: int = 200_000
     story_moves_max: int = 64
     settle_s: float = 0.5
+
+    # Guardians.
+    guard_wait_s: float = 2.0  # for a guardian, until an acceptance says that there is none yet
+    guard_resend_s: float = 2.0
+    guard_tell_s: float = 2.0  # what runs for so long is told to the guardian
+    guard_tasks_max: int = 256  # in one message
+    guard_window_max: int = 4096  # tasks under way to a guardian
+    guard_grace_s: float = 30.0  # that an owner may be down before its tasks are taken over
+    guard_confirm_s: float = 5.0  # that an owner waits for its guardians when it is back
+    guard_output_bytes_max: int = 256 << 20  # outputs of one task that a guardian keeps too
+    keeping_every_s: float = 3600.0
+    copy_stale_s: float = 7 * 24 * 3600.0  # a copy whose owner was not heard of for so long starts nothing
+    seek_s: float = 3.0
 
     events_per_instant_max: int = 10_000
 

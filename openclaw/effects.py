@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 from openclaw.ids import Epoch, NodeId, TaskId, Token
 from openclaw.messages import AnyMessage
 from openclaw.notes import Note
-from openclaw.records import Ended, Exit, Held, Member, Meta, Metrics, Record, Submission, Table
+from openclaw.records import Copy, Ended, Exit, Held, Member, Meta, Metrics, Record, Submission, Table
 
 T = TypeVar("T")
 
@@ -176,10 +176,18 @@ class Fetched:
     gone: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Answers `Recall`: those of the tasks that this disk has the end of, ours or copied."""
+
+    number: int
+    ended: tuple[Copy, ...]
+
+
 Event = (
     Started | Received | Tick | WallClock | PeerFound | LinkUp | LinkDown | Resumed | RosterChanged
     | MetaChanged | Measured | Submitted | CancelAsked | ForgetAsked | DrainAsked | StopAsked | ExecutorUp
-    | ExecutorDown | ProcessStarted | ProcessExited | Fetched
+    | ExecutorDown | ProcessStarted | ProcessExited | Fetched | Recalled
 )  # fmt: skip
 
 
@@ -242,12 +250,21 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Pull the outputs of `task` from `worker`. Answered by `Fetched`."""
+    """Pull the outputs of `task` from `worker`, or (`kept`) from an owner who has them. Answered by `Fetched`."""
 
     task: TaskId
     token: Token
     worker: NodeId
     exit: Exit
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Look on the disk for tasks that ended: they are not in memory any more. Answered by `Recalled`."""
+
+    number: int
+    tasks: tuple[TaskId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +274,7 @@ class Stopped:
     keep: bool
 
 
-Effect = Send | Store | Run | Kill | Redial | Forget | Fetch | Stopped | Note
+Effect = Send | Store | Run | Kill | Redial | Forget | Fetch | Recall | Stopped | Note
 
 
 class Machine(Protocol):

@@ -13,6 +13,7 @@ disagree can overload a worker but never start an attempt twice.
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Annotated, NamedTuple, NewType
 
 from msgspec import Meta
@@ -48,6 +49,13 @@ class Epoch(NamedTuple):
     node: NodeId
 
 
+class Claim(NamedTuple):
+    """Who owns a task: ordered by how often it was taken over, then by node, so any two owners differ."""
+
+    takeover: Counter
+    owner: NodeId
+
+
 class Token(NamedTuple):
     """The right to start one attempt: compared in order, highest wins.
 
@@ -60,22 +68,39 @@ class Token(NamedTuple):
     incarnation: Counter
     attempt: Counter
 
+    @property
+    def claim(self) -> Claim:
+        """The claim that it was minted under."""
+        return Claim(self.takeover, self.owner)
+
 
 NOBODY = NodeId("")
+KEYED = NodeId("keyedkeyedkeyedk")
+"""Stands in the place of the owner in the id of a task that was submitted under a key."""
 NO_EPOCH = Epoch(0, NOBODY)
 
 
 def mint_task_id(owner: NodeId, boot: str, sequence: int) -> TaskId:
     """The id of the owner's task number `sequence` since the start named `boot`."""
+    return TaskId(f"{owner}-{boot}{_digits(sequence)}")
+
+
+def keyed_task_id(key: str) -> TaskId:
+    """The id of the task submitted under `key`, wherever that is done: the same key is the same task."""
+    digest = blake2b(key.encode(), digest_size=20, person=b"task key").digest()
+    return TaskId(f"{KEYED}-{_digits(int.from_bytes(digest))}")
+
+
+def _digits(number: int) -> str:
     digits = ""
-    while sequence:
-        sequence, digit = divmod(sequence, 32)
+    while number:
+        number, digit = divmod(number, 32)
         digits = BASE32[digit] + digits
-    return TaskId(f"{owner}-{boot}{digits or BASE32[0]}")
+    return digits or BASE32[0]
 
 
 def owner_of(task: TaskId) -> NodeId:
-    """The node that minted `task`: whom to ask about it first."""
+    """The node that minted `task`: whom to ask about it first. `KEYED` when the id does not say."""
     return NodeId(task.partition("-")[0])
 
 

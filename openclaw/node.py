@@ -30,6 +30,7 @@ from openclaw.effects import (
     PeerFound,
     ProcessExited,
     ProcessStarted,
+    Recalled,
     Received,
     Resumed,
     Rng,
@@ -40,6 +41,7 @@ from openclaw.effects import (
     Tick,
 )
 from openclaw.election.bully import Bully
+from openclaw.exec.guardian import Guardian
 from openclaw.exec.leader import Leader
 from openclaw.exec.owner import Owner
 from openclaw.exec.worker import Worker
@@ -48,6 +50,7 @@ from openclaw.ids import NodeId
 from openclaw.messages import (
     ElectionMessage,
     GossipMessage,
+    GuardianMessage,
     LeaderMessage,
     OwnerMessage,
     WorkerMessage,
@@ -55,16 +58,20 @@ from openclaw.messages import (
 from openclaw.notes import (
     Accepted,
     Cloned,
+    Contested,
     Duplicate,
     Forgotten,
     LeaderSeen,
     MemberChanged,
     MetaLearned,
     Note,
+    Replaced,
     RosterDiffers,
     Settled,
+    TakeOver,
     TaskFetched,
     TaskMoved,
+    Yielded,
 )
 from openclaw.records import Restored
 
@@ -112,12 +119,15 @@ class Node:
         self.election = Bully(me, settings, rng_for("election"), restored.epoch)
         self.leader = Leader(me, settings, rng_for("leader"))
         self.owner = Owner(me, boot, settings, rng_for("owner"), restored)
+        self.guardian = Guardian(me, settings, restored, self.owner)
+        self.owner.copy_of = self.guardian.copy
         self.worker = Worker(me, boot, settings, rng_for("worker"), restored)
         machines: tuple[Machine, ...] = (
             self.membership,
             self.election,
             self.leader,
             self.owner,
+            self.guardian,
             self.worker,
         )
         self._seats = tuple(_Seat(machine) for machine in machines)
@@ -197,16 +207,18 @@ class Node:
                 return self._by_event.get(type(event), self._seats)
 
     def _message_routes(self) -> dict[type, tuple[_Seat, ...]]:
-        rooms = (GossipMessage, ElectionMessage, LeaderMessage, OwnerMessage, WorkerMessage)
-        return {
-            message: (seat,)
-            for seat, union in zip(self._seats, rooms, strict=True)
-            for message in get_args(union)
-        }
+        rooms = (
+            GossipMessage, ElectionMessage, LeaderMessage, OwnerMessage, GuardianMessage, WorkerMessage,
+        )  # fmt: skip
+        routes: dict[type, tuple[_Seat, ...]] = {}
+        for seat, union in zip(self._seats, rooms, strict=True):
+            for message in get_args(union):
+                routes[message] = (*routes.get(message, ()), seat)
+        return routes
 
     def _event_routes(self) -> dict[type, tuple[_Seat, ...]]:
         """What only some machines care about; anything else is offered to all of them."""
-        membership, election, _, owner, worker = self._seats
+        membership, election, _, owner, guardian, worker = self._seats
         others = self._seats[1:]
         return {
             PeerFound: (membership,),
@@ -220,7 +232,12 @@ class Node:
             Submitted: (owner,),
             CancelAsked: (owner,),
             ForgetAsked: (owner,),
-            Fetched: (owner,),
+            Fetched: (owner, guardian),
+            Recalled: (guardian,),
+            TakeOver: (owner,),
+            Contested: (owner,),
+            Replaced: (owner,),
+            Yielded: (guardian,),
             DrainAsked: (worker,),
             StopAsked: others,
             ExecutorUp: (worker,),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from openclaw.ids import Epoch, Incarnation, NodeId, TaskId, Token
 from openclaw.messages import DemandOf, GrantRow, Status
-from openclaw.records import Counts, Meta, State
+from openclaw.records import Copy, Counts, Meta, Progress, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,13 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """These tasks are in this batch's transaction: once it is committed they may be promised."""
+    """These may be promised once this batch is committed: on our disk, and at a guardian if `guardians` names it.
+
+    In the order of their submission, and all of it.
+    """
 
     tasks: tuple[TaskId, ...]
+    guardians: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class TaskMoved:
 
 @dataclass(frozen=True, slots=True)
 class TaskFetched:
-    """The outputs of a final task of ours are on our disk as well."""
+    """The outputs of a task that ended are on our disk as well: of ours, or of one that we keep a copy of."""
 
     task: TaskId
 
@@ -91,6 +95,37 @@ class Duplicate:
 
     task: TaskId
     token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """The owner of these copies is gone, and its grace is over: we own the tasks from now on."""
+
+    copies: tuple[Copy, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Yielded:
+    """These have another owner, whom `progress` names: we keep what we have of them as copies."""
+
+    copies: tuple[Copy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A task that ended here ended elsewhere too, under a higher claim: that end stands, `mine` is evidence."""
+
+    mine: Copy
+    theirs: Copy
+
+
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """Somebody else counts a task of ours as its own, and says how far it is."""
+
+    sender: NodeId
+    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +184,6 @@ class TurnTaken:
 
 Note = (
     MemberChanged | MetaLearned | LeaderSeen | LeaderChanged | RosterDiffers | Settled | Accepted | TaskMoved
-    | TaskFetched | Forgotten | Duplicate | LoadChanged | CountsChanged | GrantedChanged | IncarnationRaised | Cloned
-    | OfferTurn | TurnTaken
+    | TaskFetched | Forgotten | Duplicate | TakeOver | Yielded | Replaced | Contested | LoadChanged | CountsChanged
+    | GrantedChanged | IncarnationRaised | Cloned | OfferTurn | TurnTaken
 )  # fmt: skip

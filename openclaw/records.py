@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta as Bound
 from msgspec import Struct
 
-from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
+from openclaw.ids import NO_EPOCH, Claim, Epoch, NodeId, TaskId, Token, owner_of
 
 Name = Annotated[str, Bound(max_length=128)]
 Text = Annotated[str, Bound(max_length=1024)]
@@ -31,6 +31,8 @@ class Table(StrEnum):
     TASKS = "tasks"
     PROGRESS = "progress"
     ATTEMPTS = "attempts"
+    COPIES = "copies"  # of other owners' tasks that are not over
+    RESULTS = "results"  # copies of those that are
 
 
 # --- tasks ---------------------------------------------------------------------------------------
@@ -155,6 +157,19 @@ class Submission(Record, frozen=True):
     priority: int = 0
     retries: Count = 0
     once: bool = False
+    origin: NodeId = NodeId("")  # who submitted and signed it, where the id does not say
+    replicas: Count = 1  # copies that a guardian keeps
+    no_overlap: bool = False
+
+    @property
+    def submitter(self) -> NodeId:
+        """Whose signature it bears, and whose capabilities count."""
+        return self.origin or owner_of(self.task)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a second start does harm: nobody starts it while another may have."""
+        return self.once or self.no_overlap
 
 
 REFUSED = "refused"
@@ -237,7 +252,34 @@ class Progress(Record, frozen=True):
     error: Text = ""
     story: tuple[Move, ...] = ()
     fetched: bool = True  # outputs are at the owner
-    intent: bool = False  # `--once`: an assign may have left
+    intent: bool = False  # of an exclusive task: an assign may have left
+    owner: NodeId = NodeId("")  # where the id does not say
+    takeover: Count = 0  # how often its owner changed
+    guardians: tuple[NodeId, ...] = ()  # who may hold a copy, the present one first
+    provisional: bool = False  # final, and not yet at its guardian
+    rivals: tuple[Text, ...] = ()  # other ends that it had elsewhere while nobody knew
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.takeover, self.owner or owner_of(self.task))
+
+    @property
+    def moves(self) -> int:
+        """The number of its last move: a copy with fewer is older."""
+        return self.story[-1].n if self.story else 0
+
+    @property
+    def over(self) -> bool:
+        """Whether its owner has nothing left to do for it."""
+        return self.state.final and self.fetched and not self.provisional
+
+
+class Copy(Record, frozen=True):
+    """What a guardian keeps of another owner's task. Whose it is stands in `progress`."""
+
+    submission: Submission
+    progress: Progress
+    told: bool = True  # by that owner; else it is what a former one knew
 
 
 class Ended(NamedTuple):
@@ -254,10 +296,16 @@ class Attempt(Record, frozen=True):
 
     task: TaskId
     token: Token
-    owner: NodeId
+    owner: NodeId  # whom it reports to: the last one that claimed it
     exit: Exit | None = None
     size: Size = ONE_SLOT
     gpus: tuple[Count, ...] = ()  # which of the worker's it has to itself
+    takeover: Count = 0
+    submitter: NodeId = NodeId("")  # where it is not the owner
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.takeover, self.owner)
 
 
 # --- nodes ---------------------------------------------------------------------------------------
@@ -281,10 +329,7 @@ class Tier(StrEnum):
 
 
 class SkillRow(Record, frozen=True):
-    """One skill as a node advertises it: never contents, never values of variables.
-
-    `entries` are those that can run there. Where it is eligible and others cannot, `missing` has "ENTRY: what".
-    """
+    """One skill as a node advertises it: never contents, never values of variables."""
 
     name: Name
     version: Name = ""
@@ -363,6 +408,8 @@ class Restored(Record, frozen=True):
     submissions: tuple[Submission, ...] = ()  # of tasks that are not final, or not fetched yet
     progress: tuple[Progress, ...] = ()  # the same tasks, same order
     attempts: tuple[Attempt, ...] = ()
+    copies: tuple[Copy, ...] = ()  # of other owners' tasks that are not over
+    heard: tuple[tuple[NodeId, float], ...] = ()  # when their owners were last heard of, UTC seconds
 
 
 class Held(Record, frozen=True):

@@ -8,7 +8,7 @@ whole, and then it is brought up to this version in one transaction.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
@@ -19,9 +19,10 @@ import msgspec
 from openclaw.config import MAP_BYTES_MIN
 from openclaw.effects import Store as Write
 from openclaw.errors import BadState
-from openclaw.ids import NODE_ID_CHARS, TaskId, short
+from openclaw.ids import NODE_ID_CHARS, NodeId, TaskId, short
 from openclaw.records import (
     Attempt,
+    Copy,
     Counts,
     Ended,
     EpochRow,
@@ -45,12 +46,14 @@ from openclaw.store_rows import (
     Rows,
     decode,
     order_prefix,
-    over,
 )
 from openclaw.store_verify import Problem, problems
 
 SCHEMA = 2  # 1 had no index of the files that tasks name
 ROSTER, MESH = "roster", "mesh"
+SCHEMA = 2  # 1 had no index of the files that tasks name
+ROSTER, MESH = "roster", "mesh"
+HEARD = b"heard:"
 TABLES = (*(table.value for table in Table), ROSTER, MESH, *INDEXES)
 
 
@@ -114,6 +117,8 @@ class Store:
             epoch = self._rows.get(txn, Table.META, b"epoch", EpochRow)
             counts = Counts(**self._rows.final_counts(txn))
             numbers = {name: self._number(txn, name) for name in (b"incarnation", b"meta_version")}
+            copies = tuple(decode(value, Copy) for _, value in self._rows.items(txn, Table.COPIES))
+            heard = tuple(self._heard(txn))
         pairs = [
             (submission, there or Progress(submission.task, State.QUEUED))
             for submission, there in zip(submissions, progress, strict=True)
@@ -128,7 +133,49 @@ class Store:
             submissions=tuple(submission for submission, _ in pairs),
             progress=tuple(there for _, there in pairs),
             attempts=attempts,
+            copies=copies,
+            heard=heard,
         )
+
+    def copy(self, task: TaskId) -> Copy | None:
+        """What this node keeps of another owner's task, over or not."""
+        with self._env.reading() as txn:
+            return self._copy(txn, task.encode())
+
+    def copies(self, limit: int) -> list[Copy]:
+        """Up to `limit` copies of other owners' tasks, those that are not over first."""
+        found: list[Copy] = []
+        with self._env.reading() as txn:
+            for table in (Table.COPIES, Table.RESULTS):
+                for _, value in self._rows.items(txn, table):
+                    if len(found) >= limit:
+                        return found
+                    found.append(decode(value, Copy))
+        return found
+
+    def forget_results(self, finished_until: float, limit: int) -> list[TaskId]:
+        """Delete up to `limit` copies of tasks that ended before then (UTC seconds) at other owners; which."""
+        gone: list[TaskId] = []
+        with self._env.reading() as txn:
+            for key, value in self._rows.items(txn, Table.RESULTS):
+                if len(gone) >= limit:
+                    break
+                if decode(value, Copy).progress.finished < finished_until:
+                    gone.append(TaskId(key.decode()))
+        if gone:
+            self.commit([Write(Table.RESULTS, task, None) for task in gone])
+        return gone
+
+    def ends(self, tasks: Sequence[TaskId]) -> tuple[Copy, ...]:
+        """Those of `tasks` that ended as far as this disk knows, ours and copies."""
+        found: list[Copy] = []
+        with self._env.reading() as txn:
+            for task in tasks:
+                mine = self._task(txn, task.encode())
+                copy = Copy(*mine) if mine is not None else self._copy(txn, task.encode())
+                if copy is not None and copy.progress.state.final:
+                    found.append(copy)
+        return tuple(found)
 
     def task(self, task: TaskId) -> tuple[Submission, Progress] | None:
         with self._env.reading() as txn:
@@ -140,21 +187,26 @@ class Store:
             return [self._rows.get(txn, Table.PROGRESS, task.encode(), Progress) for task in tasks]
 
     def find(self, prefix: str, limit: int = 10) -> list[TaskId]:
-        """The tasks whose id, or its short form, is `prefix`; else those where it begins with it."""
+        """The tasks whose id, or its short form, is `prefix`; else those where it begins with it. Copies too."""
+        with self._env.reading() as txn:
+            tables = (Table.TASKS, Table.COPIES, Table.RESULTS)
+            found = [task for table in tables for task in self._find(txn, table, prefix, limit)]
+        return [task for task in found if prefix in (task, short(task))] or found
+
+    def _find(self, txn: lmdb.Transaction, table: Table, prefix: str, limit: int) -> list[TaskId]:
         head, dash, tail = prefix.partition("-")
         found: list[TaskId] = []
-        with self._env.reading() as txn:
-            cursor = txn.cursor(self._tables[Table.TASKS])
-            there = cursor.set_range(head.encode()) if head else cursor.first()
-            while there and len(found) < limit and (key := bytes(cursor.key())).startswith(head.encode()):
-                owner = key[:NODE_ID_CHARS]
-                wanted = owner + (b"-" + tail.encode() if dash else b"")
-                there = cursor.set_range(wanted)
-                while there and len(found) < limit and (key := bytes(cursor.key())).startswith(wanted):
-                    found.append(TaskId(key.decode()))
-                    there = cursor.next()
-                there = cursor.set_range(owner + b"\xff")
-        return [task for task in found if prefix in (task, short(task))] or found
+        cursor = txn.cursor(self._tables[table])
+        there = cursor.set_range(head.encode()) if head else cursor.first()
+        while there and len(found) < limit and (key := bytes(cursor.key())).startswith(head.encode()):
+            owner = key[:NODE_ID_CHARS]
+            wanted = owner + (b"-" + tail.encode() if dash else b"")
+            there = cursor.set_range(wanted)
+            while there and len(found) < limit and (key := bytes(cursor.key())).startswith(wanted):
+                found.append(TaskId(key.decode()))
+                there = cursor.next()
+            there = cursor.set_range(owner + b"\xff")
+        return found
 
     def page(
         self, place: bytes, state: State | None, limit: int, looked_max: int
@@ -231,7 +283,7 @@ class Store:
             for task, kind in self._rows.names(txn, sha256):
                 if kind != AS_INPUT:
                     return Need.OUTPUT
-                if need is Need.NONE and txn.get(task.encode(), db=self._tables[OPEN]) is not None:
+                if need is Need.NONE and self._rows.is_open(txn, task.encode()):
                     need = Need.INPUT
         return need
 
@@ -248,7 +300,7 @@ class Store:
     def task_bytes(self) -> int:
         """What the records of tasks take on the disk."""
         with self._env.reading() as txn:
-            stats = [txn.stat(self._tables[table]) for table in (Table.TASKS, Table.PROGRESS)]
+            stats = [txn.stat(self._tables[table]) for table in (Table.TASKS, Table.PROGRESS, Table.RESULTS)]
         pages = sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
         return int(pages * stats[0]["psize"])
 
@@ -270,7 +322,7 @@ class Store:
         if submission is None or progress is None:
             return None
         there = decode(bytes(progress), Progress)
-        if not over(there):
+        if not there.over:
             return None
         size = len(submission) + len(progress) + (there.exit.kept_bytes if there.exit is not None else 0)
         return Ended(there.task, there.state, there.finished, size)
@@ -316,6 +368,18 @@ class Store:
             return None
         progress = self._rows.get(txn, Table.PROGRESS, key, Progress)
         return submission, progress or Progress(submission.task, State.QUEUED)
+
+    def _copy(self, txn: lmdb.Transaction, key: bytes) -> Copy | None:
+        get = self._rows.get
+        return get(txn, Table.COPIES, key, Copy) or get(txn, Table.RESULTS, key, Copy)
+
+    def _heard(self, txn: lmdb.Transaction) -> Iterator[tuple[NodeId, float]]:
+        """When each owner of copies was last heard of, UTC seconds."""
+        cursor = txn.cursor(self._tables[Table.META])
+        there = cursor.set_range(HEARD)
+        while there and (key := bytes(cursor.key())).startswith(HEARD):
+            yield NodeId(key[len(HEARD) :].decode()), float(decode(bytes(cursor.value()), Number).value)
+            there = cursor.next()
 
     def _number(self, txn: lmdb.Transaction, key: bytes) -> int:
         row = self._rows.get(txn, Table.META, key, Number)

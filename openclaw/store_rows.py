@@ -17,10 +17,11 @@ import lmdb
 import msgspec
 
 from openclaw.ids import TaskId
-from openclaw.records import InputFile, Payload, Progress, Record, State, Submission, Table
+from openclaw.records import Copy, InputFile, Payload, Progress, Record, State, Submission, Table
 
 OPEN, ORDER, NAMED = "open", "order", "named"
 INDEXES = (OPEN, ORDER, NAMED)
+COPIED = (Table.COPIES, Table.RESULTS)
 FINAL_COUNTS = b"final_counts"
 SHA256_CHARS = 64
 _SHA256 = re.compile(f"[0-9a-f]{{{SHA256_CHARS}}}")
@@ -49,6 +50,8 @@ class Rows:
                 self._index_progress(txn, key, before, row.value, finals)
             elif table is Table.TASKS and (before is None) != (row.value is None):
                 self._index_task(txn, key, before, row.value, (Table.PROGRESS, key) in rows)
+            elif table in COPIED:
+                self._index_copy(txn, key, before, row.value)
         if any(finals.values()):
             counts = Counter(self.final_counts(txn))
             counts.update({state.value: change for state, change in finals.items()})
@@ -66,6 +69,9 @@ class Rows:
                 there = decode(bytes(progress), Progress)
                 self._index_progress(txn, key, None, there, Counter())
                 finals[there.state.value] += there.state.final
+        for table in COPIED:
+            for key, value in self.items(txn, table):
+                self._index_copy(txn, key, None, decode(value, Copy))
         self._put_counts(txn, +finals)
 
     def final_counts(self, txn: lmdb.Transaction) -> dict[str, int]:
@@ -93,7 +99,7 @@ class Rows:
     def _exchange(self, txn: lmdb.Transaction, table: Table, key: bytes, data: bytes | None) -> bytes | None:
         """Put or delete a row, and give back what was there where an index hangs on it."""
         database = self._tables[table]
-        if table not in (Table.TASKS, Table.PROGRESS):
+        if table not in (Table.TASKS, Table.PROGRESS, *COPIED):
             _ = txn.delete(key, db=database) if data is None else txn.put(key, data, db=database)
             return None
         before = txn.pop(key, db=database) if data is None else txn.replace(key, data, db=database)
@@ -113,10 +119,10 @@ class Rows:
         for progress, change in ((old, -1), (new, 1)):
             if progress is not None and progress.state.final:
                 finals[progress.state] += change
-        if new is not None and not over(new):
-            if old is None or over(old):
+        if new is not None and not new.over:
+            if old is None or old.over:
                 txn.put(key, b"", db=self._tables[OPEN])
-        elif old is None or not over(old):
+        elif old is None or not old.over:
             txn.delete(key, db=self._tables[OPEN])
         left, come = output_files(old), output_files(new)
         for sha256 in left - come:
@@ -146,6 +152,21 @@ class Rows:
             if not progress_follows and txn.get(key, db=self._tables[Table.PROGRESS]) is None:
                 txn.put(key, b"", db=self._tables[OPEN])
 
+    def _index_copy(
+        self, txn: lmdb.Transaction, key: bytes, before: bytes | None, after: Record | None
+    ) -> None:
+        """Keep `named` true of another owner's task."""
+        left = copied_files(None if before is None else decode(before, Copy))
+        come = copied_files(after if isinstance(after, Copy) else None)
+        for sha256 in left.keys() - come.keys():
+            txn.delete(sha256.encode() + key, db=self._tables[NAMED])
+        for sha256, kind in come.items():
+            txn.put(sha256.encode() + key, kind, db=self._tables[NAMED])
+
+    def is_open(self, txn: lmdb.Transaction, key: bytes) -> bool:
+        """Whether a task may run yet, ours or a copy."""
+        return any(txn.get(key, db=self._tables[name]) is not None for name in (OPEN, Table.COPIES))
+
     def _put_counts(self, txn: lmdb.Transaction, counts: Mapping[str, int]) -> None:
         txn.put(FINAL_COUNTS, msgspec.msgpack.encode(dict(counts)), db=self._tables[Table.META])
 
@@ -155,11 +176,6 @@ def decode(value: bytes, row_type: type[R]) -> R:
         return msgspec.msgpack.decode(value, type=row_type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise lmdb.CorruptedError(f"a {row_type.__name__} that cannot be read: {error}") from error
-
-
-def over(progress: Progress) -> bool:
-    """Whether a restart has nothing left to do for the task."""
-    return progress.state.final and progress.fetched
 
 
 def order_key(submission: Submission) -> bytes:
@@ -179,6 +195,14 @@ def input_files(submission: Submission) -> frozenset[str]:
         return frozenset()  # nobody could run it either
     files = payload.inputs if payload.stdin is None else (*payload.inputs, payload.stdin)
     return _hashes(files)
+
+
+def copied_files(copy: Copy | None) -> dict[str, bytes]:
+    """The files of a copy, by their hashes: what it left once it is over, and until then what it needs too."""
+    if copy is None:
+        return {}
+    needed = dict.fromkeys(input_files(copy.submission), AS_INPUT) if not copy.progress.state.final else {}
+    return needed | dict.fromkeys(output_files(copy.progress), AS_OUTPUT)
 
 
 def output_files(progress: Progress | None) -> frozenset[str]:

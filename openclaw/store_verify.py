@@ -14,9 +14,10 @@ from typing import NamedTuple
 import lmdb
 
 from openclaw.errors import BadState
-from openclaw.records import Attempt, Counts, EpochRow, Number, Progress, Record, Submission, Table
+from openclaw.records import Attempt, Copy, Counts, EpochRow, Number, Progress, Record, Submission, Table
 from openclaw.store_env import Environment
 from openclaw.store_rows import (
+    COPIED,
     FINAL_COUNTS,
     NAMED,
     OPEN,
@@ -26,7 +27,6 @@ from openclaw.store_rows import (
     input_files,
     order_key,
     output_files,
-    over,
 )
 
 _META: Mapping[bytes, type[Record]] = {b"epoch": EpochRow, b"counts": Counts}
@@ -54,6 +54,9 @@ def problems(
             yield from _unreadable(Table.META, key, value, _META.get(key, Number))
     for key, value in rows.items(txn, Table.ATTEMPTS):
         yield from _unreadable(Table.ATTEMPTS, key, value, Attempt)
+    for table in (name for name in COPIED if name in tables):
+        for key, value in rows.items(txn, table):
+            yield from _unreadable(table, key, value, Copy)
     for key, value in rows.items(txn, Table.PROGRESS):
         yield from _unreadable(Table.PROGRESS, key, value, Progress)
         if txn.get(key, db=tables[Table.TASKS]) is None:
@@ -82,7 +85,7 @@ def _unindexed(
         progress = rows.get(txn, Table.PROGRESS, key, Progress)
     except lmdb.CorruptedError:
         return  # told already
-    unfinished = progress is None or not over(progress)
+    unfinished = progress is None or not progress.over
     if unfinished != (txn.get(key, db=tables[OPEN]) is not None):
         yield Problem(OPEN, key.decode(), "it does not say whether the task is over", mendable=True)
     if txn.get(order_key(task), db=tables[ORDER]) != key:

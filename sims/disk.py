@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from openclaw.effects import Store
-from openclaw.ids import NO_EPOCH, Epoch, TaskId, Token
+from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
 from openclaw.records import (
     Attempt,
+    Copy,
     Counts,
     EpochRow,
     Number,
@@ -83,12 +84,27 @@ class Disk:
         row = self._rows[Table.ATTEMPTS].get(task)
         return row if isinstance(row, Attempt) else None
 
+    def copy_of(self, task: TaskId) -> Copy | None:
+        """What it has of a task of another owner."""
+        row = self._rows[Table.COPIES].get(task) or self._rows[Table.RESULTS].get(task)
+        return row if isinstance(row, Copy) else None
+
+    def ends(self, tasks: Sequence[TaskId]) -> tuple[Copy, ...]:
+        found = []
+        for task in tasks:
+            submission, progress = self.submission(task), self.progress(task)
+            own = Copy(submission, progress) if submission is not None and progress is not None else None
+            copy = own or self.copy_of(task)
+            if copy is not None and copy.progress.state.final:
+                found.append(copy)
+        return tuple(found)
+
     def tasks(self) -> list[Progress]:
         return [row for row in self._rows[Table.PROGRESS].values() if isinstance(row, Progress)]
 
     def restored(self) -> Restored:
         """What a node that starts on this disk is given."""
-        unfinished = [row for row in self.tasks() if not row.state.final or not row.fetched]
+        unfinished = [row for row in self.tasks() if not row.over]
         there = [(self.submission(row.task), row) for row in unfinished]
         pairs = [(submission, row) for submission, row in there if submission is not None]
         pairs.sort(key=lambda pair: (pair[0].submitted, pair[0].task))
@@ -101,4 +117,10 @@ class Disk:
             submissions=tuple(submission for submission, _ in pairs),
             progress=tuple(row for _, row in pairs),
             attempts=tuple(row for row in self._rows[Table.ATTEMPTS].values() if isinstance(row, Attempt)),
+            copies=tuple(row for row in self._rows[Table.COPIES].values() if isinstance(row, Copy)),
+            heard=tuple(
+                (NodeId(key.removeprefix("heard:")), float(row.value))
+                for key, row in self._rows[Table.META].items()
+                if key.startswith("heard:") and isinstance(row, Number)
+            ),
         )

@@ -20,6 +20,8 @@ from openclaw.effects import (
     Fetched,
     Forget,
     Kill,
+    Recall,
+    Recalled,
     Received,
     Redial,
     Run,
@@ -246,6 +248,8 @@ class Runtime:
                 host.executor.forget(task, token)
             case Fetch():
                 self._fetch(effect)
+            case Recall(number, tasks):
+                self.post(Recalled(number, host.disk.ends(tasks)))
             case Stopped(keep):
                 host.stopped(keep)
             case Cloned(boot):

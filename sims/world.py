@@ -15,7 +15,7 @@ import msgspec
 from openclaw.config import Settings
 from openclaw.effects import Submitted
 from openclaw.ids import BASE32, NODE_ID_CHARS, NodeId, TaskId, mint_task_id, owner_of
-from openclaw.records import Batch, Member, Meta, Needs, Payload, Submission
+from openclaw.records import Batch, Member, Meta, Needs, Payload, Progress, Submission
 from sims.hooks import Hooks
 from sims.host import Host
 from sims.network import Network, Weather
@@ -116,7 +116,19 @@ class World:
         return [node for node in sorted(self.hosts) if node != host.id]
 
     def owner_host(self, task: TaskId) -> Host:
-        return self.hosts[owner_of(task)]
+        """The host that owns it: of several that think so, the one with the highest claim."""
+        rows = [
+            (row.claim, host) for host in self.hosts.values() if (row := host.disk.progress(task)) is not None
+        ]
+        return max(rows, key=lambda row: row[0])[1] if rows else self.hosts[owner_of(task)]
+
+    def row(self, task: TaskId) -> Progress | None:
+        """What is known of it on the disks: an end before anything else, then by the highest claim."""
+        rows = [host.disk.progress(task) for host in self.hosts.values()]
+        copies = [host.disk.copy_of(task) for host in self.hosts.values()]
+        rows += [copy.progress for copy in copies if copy is not None]
+        known = [row for row in rows if row is not None]
+        return max(known, key=lambda row: (row.state.final, row.claim, row.moves), default=None)
 
     def roster(self) -> Mapping[NodeId, Member]:
         if len(self._roster) != len(self.hosts):

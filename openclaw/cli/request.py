@@ -71,6 +71,9 @@ _PLACE = (
         "--retries", type=click.IntRange(0), default=0, metavar="N", help="Try failures and timeouts again."
     ),
     click.option("--once", is_flag=True, help="Never start it twice; 'lost' when nobody can know."),
+    click.option(
+        "--replicas", type=click.IntRange(0, 1), default=1, metavar="0|1", help="Copies at other nodes (default: 1)."
+    ),
     click.option("--priority", type=int, default=0, metavar="N", help="Higher goes first."),
     click.option("--name", default="", metavar="LABEL", help="How to call it in lists."),
 )  # fmt: skip
@@ -93,6 +96,7 @@ def task_request(argv: Sequence[str], options: dict[str, Any]) -> Doc:
         "timeout_s": options["timeout"],
         "retries": options["retries"],
         "once": options["once"],
+        "replicas": options["replicas"],
         "needs": {
             "node": options["node"],
             "labels": dict(options["labels"]),

@@ -36,6 +36,9 @@ WORDS_APART = r"[\s<>|;&()'\"`]+"
 @click.option("--stdin", is_flag=True, help="Give it our standard input, read to its end first.")
 @click.option("--all", "everywhere", is_flag=True, help="Once on every node that can do it.")
 @click.option("--dry-run", is_flag=True, help="Only say where it would run, and why not elsewhere.")
+@click.option(
+    "--key", default="", metavar="KEY", help="The same key is the same task, wherever it is submitted."
+)
 @click.option("--wait", is_flag=True, help="Wait for a node that can do it, if there is none now.")
 @click.option("-d", "--detach", is_flag=True, help="Print only the id and return.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not name the node.")
@@ -106,6 +109,7 @@ def _request(folder: Path, argv: tuple[str, ...], shell: str | None, options: di
     request["inputs"] = [
         {"path": str(Path(file).absolute()), "name": Path(file).name} for file in options["inputs"]
     ]
+    request["key"] = options["key"]
     request["outputs"] = [Path(file).name for file in options["outputs"]]
     if options["stdin"]:
         request |= {"stdin": str(keep_stdin(folder)), "take_stdin": True}

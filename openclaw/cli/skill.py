@@ -87,9 +87,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _state(node: Doc) -> str:
-    if not node["eligible"]:
-        return f"no {', no '.join(node['missing'])}"
-    return f"ready; lacks for {'; for '.join(node['missing'])}" if node["missing"] else "ready"
+    return "ready" if node["eligible"] else f"no {', no '.join(node['missing'])}"
 
 
 def _properties(raw: Doc) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from openclaw import messages as m
 from openclaw.config import Settings
 from openclaw.exec.eligible import refusals, submitter_refusal
-from openclaw.ids import NO_EPOCH, Epoch, NodeId, owner_of
+from openclaw.ids import KEYED, NO_EPOCH, Epoch, NodeId, owner_of
 from openclaw.records import Member, Meta, Needs, Size
 
 DISK_LOW = "its disk is nearly full"
@@ -94,15 +94,17 @@ class Admission:
         return ""
 
     def refuse(self, item: m.Item, sender: NodeId) -> str:
-        """Why this one is not taken."""
-        if item.token.owner != sender or owner_of(item.task) != sender:
+        """Why this one is not taken: the owner's word, and the submitter's rights."""
+        submitter = item.submitter or sender
+        origin = owner_of(item.task)
+        if item.token.owner != sender or origin not in (submitter, KEYED):
             return "not its owner's to give"
-        key = (item.needs, sender)
+        key = (item.needs, submitter)
         reason = self._by_needs.get(key)
         if reason is None:
             if len(self._by_needs) >= self._settings.demand_rows_max:
                 self._by_needs.clear()
             own = refusals(item.needs, self._meta, self._members.get(self._me), alive=True)
-            reason = submitter_refusal(item.needs.kind, self._members.get(sender)) or ", ".join(own)
+            reason = submitter_refusal(item.needs.kind, self._members.get(submitter)) or ", ".join(own)
             self._by_needs[key] = reason
         return reason

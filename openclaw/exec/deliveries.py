@@ -40,15 +40,19 @@ class Deliveries:
         line = self._lines.setdefault(owner, _Line(pause_s=self._settings.outcome_resend_s))
         line.fresh.append(outcome)
 
-    def acknowledged(self, owner: NodeId, task: TaskId) -> None:
+    def acknowledged(self, owner: NodeId, task: TaskId) -> m.Outcome | None:
+        """It is not sent any more. Gives back what that was."""
         line = self._lines.get(owner)
         if line is None:
-            return
+            return None
         line.pause_s = self._settings.outcome_resend_s
-        if line.sent.pop(task, None) is None:
+        outcome, _ = line.sent.pop(task, (None, 0.0))
+        if outcome is None:
+            outcome = next((outcome for outcome in line.fresh if outcome.task == task), None)
             line.fresh = [outcome for outcome in line.fresh if outcome.task != task]
         if not line.sent and not line.fresh:
             del self._lines[owner]
+        return outcome
 
     def back(self, owner: NodeId) -> None:
         """`owner` is alive again: everything that it did not acknowledge is fresh."""

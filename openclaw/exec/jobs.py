@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
+from openclaw.ids import NO_EPOCH, NOBODY, Claim, Epoch, NodeId, TaskId, Token
 from openclaw.messages import Holding
-from openclaw.records import ONE_SLOT, Needs, Size
+from openclaw.records import ONE_SLOT, Attempt, Exit, Needs, Size
 
 
 class Phase(IntEnum):
@@ -42,3 +42,15 @@ class Job:
     gpus: tuple[int, ...] = ()  # while it runs
     once: bool = False
     volatile: bool = False  # its executor keeps it in memory alone: lost with it, it may have started
+    takeover: int = 0  # by how much its owner claims it
+    submitter: NodeId = NOBODY  # where it is not the owner
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.takeover, self.owner)
+
+    def row(self, exit: Exit | None = None) -> Attempt:
+        """What our disk has of it."""
+        return Attempt(
+            self.task, self.token, self.owner, exit, self.size, self.gpus, self.takeover, self.submitter
+        )

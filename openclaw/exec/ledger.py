@@ -6,6 +6,7 @@ outputs are on our disk; the counts agree with the moves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -13,12 +14,12 @@ from msgspec.structs import replace
 from openclaw.config import Settings
 from openclaw.effects import Fetch, Rng, Store
 from openclaw.exec.demand import Demands, Row
-from openclaw.exec.outbox import Outbox
-from openclaw.exec.task import ACTIVE, advance, begin
+from openclaw.exec.outbox import Outbox, Place
+from openclaw.exec.task import ACTIVE, WAITING, advance, begin, inherit
 from openclaw.exec.timers import Timers
 from openclaw.ids import NodeId, TaskId, Token
-from openclaw.notes import Accepted, Forgotten, TaskFetched, TaskMoved
-from openclaw.records import Counts, Ended, Exit, Progress, State, Submission, Table
+from openclaw.notes import Forgotten, TaskFetched, TaskMoved
+from openclaw.records import Copy, Counts, Ended, Exit, Progress, State, Submission, Table
 
 _COUNTED = {state: str(state) for state in State} | {State.RETRYING: "queued", State.CANCELLING: "running"}
 
@@ -36,6 +37,11 @@ class Entry:
     returns: int = 0  # how often in a row a worker would not have it
     tries: int = 0  # of fetching its outputs
     fetching: bool = False
+    keeper: NodeId | None = None  # who has a copy, or is to have one
+    kept_moves: int = -1  # how far that copy is; -1: there is none
+    sent_moves: int = -1  # how far it was told
+    held: Place | None = None  # where it is to be assigned once its intent is kept
+    sought: bool = False  # taken over, and not everybody has said what they have of it
 
 
 class Ledger:
@@ -48,7 +54,9 @@ class Ledger:
         self.wall_offset_s = 0.0
         self.tasks: dict[TaskId, Entry] = {}
         self.on: dict[NodeId, dict[TaskId, Entry]] = {}
-        self.unfetched: dict[TaskId, Entry] = {}  # final, and their outputs are still at the worker
+        self.closing: dict[TaskId, Entry] = {}  # final, and not over: outputs or guardian are missing
+        self.guardian: NodeId | None = None
+        self.moved: Callable[[Entry, Progress], None] = lambda _entry, _before: None
         self._rng = rng
         done = (State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.LOST)
         self._counts = dict.fromkeys(_COUNTED.values(), 0) | {str(s): getattr(counts, s) for s in done}
@@ -59,14 +67,15 @@ class Ledger:
         return Counts(**self._counts)
 
     def admit(self, submissions: tuple[Submission, ...], now: float) -> None:
-        """Take on new tasks. One that we have already is accepted again and changes nothing."""
+        """Take on new tasks. One that we have already changes nothing."""
         at = now + self.wall_offset_s
         effects = self.out.effects
         for submission in submissions:
             task = submission.task
             if task in self.tasks:
                 continue
-            progress = begin(task, at, self.me)
+            guardians = (self.guardian,) if self.guardian is not None and submission.replicas else ()
+            progress = begin(task, at, self.me, guardians)
             row = self.demands.row_of(submission)
             self.tasks[task] = Entry(submission, progress, row)
             self.demands.push(task, row, now)
@@ -74,7 +83,45 @@ class Ledger:
             effects.append(Store(Table.PROGRESS, task, progress))
             self._counts["queued"] += 1
         self.counts_changed = True
-        effects.append(Accepted(tuple(submission.task for submission in submissions)))
+
+    def inherit(self, copy: Copy, now: float, reason: str) -> Entry:
+        """A task of an owner that is gone is ours. It waits until everybody was asked about it."""
+        progress = inherit(copy.progress, self.me, now + self.wall_offset_s, reason)
+        entry = Entry(copy.submission, progress, self.demands.row_of(copy.submission), sought=True)
+        task = progress.task
+        self.tasks[task] = entry
+        if progress.state in ACTIVE:
+            self.on.setdefault(progress.worker, {})[task] = entry
+        self._counts[_COUNTED[progress.state]] += 1
+        self.counts_changed = True
+        self.out.effects += [
+            Store(Table.TASKS, task, copy.submission),
+            Store(Table.PROGRESS, task, progress),
+            TaskMoved(task, progress.state, self.me, reason),
+        ]
+        return entry
+
+    def drop(self, entry: Entry) -> None:
+        """It has another owner: nothing here speaks of it any more."""
+        task, state = entry.progress.task, entry.progress.state
+        if task in entry.row.tasks:
+            self.demands.remove(task, entry.row)
+        if state in ACTIVE:
+            self._off(entry.progress.worker, task)
+        self.tasks.pop(task, None)
+        self.closing.pop(task, None)
+        self.disown(task, state)
+
+    def disown(self, task: TaskId, state: State) -> None:
+        """Our rows of a task are gone with this batch, and it counts for its other owner."""
+        self._counts[_COUNTED[state]] -= 1
+        self.counts_changed = True
+        self.out.effects += [Store(Table.TASKS, task, None), Store(Table.PROGRESS, task, None)]
+
+    def rewrite(self, entry: Entry, progress: Progress) -> None:
+        """What is said of a task beside its state changes."""
+        entry.progress = progress
+        self.out.effects.append(Store(Table.PROGRESS, progress.task, progress))
 
     def restore(self, submission: Submission, progress: Progress, now: float) -> None:
         """Put a task from our disk back where it stood."""
@@ -84,6 +131,9 @@ class Ledger:
         self.tasks[submission.task] = entry
         if not progress.state.final:  # a final one is in the stored counts
             self._counts[_COUNTED[progress.state]] += 1
+        entry.sought = progress.takeover > 0 and progress.state in WAITING
+        if entry.sought:
+            return
         if progress.state is State.QUEUED:
             self.demands.push(submission.task, entry.row, now)
         elif progress.state is State.RETRYING:
@@ -91,17 +141,21 @@ class Ledger:
         elif progress.state in ACTIVE:
             self.on.setdefault(progress.worker, {})[submission.task] = entry
         else:
-            self.unfetched[submission.task] = entry
+            self.closing[submission.task] = entry
 
     def move(self, entry: Entry, to: State, now: float, node: NodeId, reason: str, **changes: object) -> None:
         """The only place where a task's state changes."""
         before = entry.progress
         at = now + self.wall_offset_s
         moves_max = self.settings.story_moves_max
+        if to.final:
+            changes["provisional"] = self._awaits_guardian(entry)
         after = advance(before, to, at, node, reason, moves_max=moves_max, **changes)
         task = before.task
         entry.progress = after
-        if before.state is State.QUEUED and to is not State.PLACED:
+        if to is not State.PLACED:
+            entry.held = None
+        if task in entry.row.tasks:  # a place takes it out of its row before it is moved
             self.demands.remove(task, entry.row)
         if before.state in ACTIVE and (to not in ACTIVE or before.worker != after.worker):
             self._off(before.worker, task)
@@ -110,10 +164,49 @@ class Ledger:
         self._counts[_COUNTED[before.state]] -= 1
         self._counts[_COUNTED[to]] += 1
         self.counts_changed = True
-        if to.final and after.fetched:
-            del self.tasks[task]
         self.out.effects.append(Store(Table.PROGRESS, task, after))
         self.out.effects.append(TaskMoved(task, to, after.worker, reason))
+        if to.final:
+            self.closing[task] = entry
+        self.moved(entry, before)
+        if after.over:
+            self._over(entry)
+
+    def _awaits_guardian(self, entry: Entry) -> bool:
+        """Whether an end is news to somebody who could start the task again without it."""
+        submission = entry.submission
+        known = bool(entry.progress.guardians) and submission.exclusive
+        guarded = self.guardian is not None and submission.replicas > 0
+        return known or guarded or submission.submitter != self.me
+
+    def take_back(self, entry: Entry, worker: NodeId, token: Token, now: float, *, waits: bool) -> None:
+        """An attempt of its former owner goes on as ours, running or (`waits`) about to."""
+        attempt = max(entry.progress.attempt, token.attempt)
+        if entry.progress.state is not State.CANCELLING:
+            to = State.PLACED if waits else State.RUNNING
+            starts = max(entry.progress.starts, int(not waits))
+            self.move(
+                entry, to, now, worker, "adopted: it is still there",
+                token=token, worker=worker, attempt=attempt, starts=starts,
+            )  # fmt: skip
+            entry.running_since_s = now
+            return
+        self._off(entry.progress.worker, entry.progress.task)
+        self.on.setdefault(worker, {})[entry.progress.task] = entry
+        self.rewrite(entry, replace(entry.progress, token=token, worker=worker, attempt=attempt))
+
+    def settle(self, entry: Entry) -> None:
+        """Its end is at the guardian too, or there is none to have it."""
+        self.rewrite(entry, replace(entry.progress, provisional=False))
+        if entry.progress.over:
+            self._over(entry)
+
+    def _over(self, entry: Entry) -> None:
+        """Nothing is left to do for it: it leaves memory, and its worker may let it go."""
+        progress = entry.progress
+        del self.tasks[progress.task], self.closing[progress.task]
+        if progress.exit is not None and progress.token is not None:
+            self.out.acknowledge(progress.worker, progress.task, progress.token)
 
     def _off(self, worker: NodeId, task: TaskId) -> None:
         there = self.on[worker]
@@ -122,8 +215,11 @@ class Ledger:
             del self.on[worker]
 
     def requeue(self, entry: Entry, now: float, reason: str, **changes: object) -> None:
-        """Back to the front of its class."""
-        self.move(entry, State.QUEUED, now, entry.progress.worker, reason, **changes)
+        """Back to the front of its class, with a line in its story unless it only was in doubt."""
+        if entry.progress.state is State.QUEUED:
+            self.rewrite(entry, replace(entry.progress, **changes))
+        else:
+            self.move(entry, State.QUEUED, now, entry.progress.worker, reason, **changes)
         self.demands.push(entry.progress.task, entry.row, now, front=True)
 
     def retry_later(self, entry: Entry, now: float, reason: str, **changes: object) -> None:
@@ -156,10 +252,9 @@ class Ledger:
 
     def conclude(
         self, entry: Entry, to: State, exit: Exit, token: Token, worker: NodeId, now: float, reason: str
-    ) -> bool:
-        """A final with a result. False: its outputs are still at `worker`, and are being fetched."""
+    ) -> None:
+        """A final with a result. Its worker keeps that until the outputs are here and the guardian knows."""
         self.demands.ran(entry.row, exit.runtime_s)
-        task = entry.progress.task
         self.move(
             entry, to, now, worker, reason,
             token=token, worker=worker, exit=exit, error=exit.error, fetched=exit.inline,
@@ -167,9 +262,7 @@ class Ledger:
             starts=max(1, entry.progress.starts),
         )  # fmt: skip
         if not exit.inline:
-            self.unfetched[task] = entry
             self.fetch(entry)
-        return exit.inline
 
     def fetch(self, entry: Entry) -> None:
         """Pull the outputs of a task that is final, unless that is under way."""
@@ -179,11 +272,13 @@ class Ledger:
             self.out.effects.append(Fetch(progress.task, progress.token, progress.worker, progress.exit))
 
     def fetched(self, entry: Entry, error: str = "") -> None:
-        """The outputs are here as well, or `error` says why they never will be: nothing is left to do."""
-        progress = replace(entry.progress, fetched=True, error=entry.progress.error or error)
-        self.out.effects.append(Store(Table.PROGRESS, progress.task, progress))
-        self.out.effects.append(TaskFetched(progress.task))
-        del self.tasks[progress.task], self.unfetched[progress.task]
+        """The outputs are here as well, or `error` says why they never will be."""
+        before = entry.progress
+        self.rewrite(entry, replace(before, fetched=True, error=before.error or error))
+        self.out.effects.append(TaskFetched(before.task))
+        self.moved(entry, before)
+        if entry.progress.over:
+            self._over(entry)
 
     def forget(self, ended: tuple[Ended, ...]) -> None:
         """The only place where a task's records are deleted. What is in memory is not over, and stays."""

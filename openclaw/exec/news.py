@@ -32,6 +32,7 @@ class News:
         self._returned: dict[NodeId, list[Refused]] = {}
         self._have: dict[NodeId, list[tuple[TaskId, Token, Holding]]] = {}
         self._rooms: list[Effect] = []
+        self._sought: list[Effect] = []
         self._leader: Epoch | None = None
         self._taken: dict[tuple[NodeId, int], int] = {}
         self._taken_back = 0
@@ -55,6 +56,9 @@ class News:
 
     def have(self, owner: NodeId, task: TaskId, token: Token, holding: Holding) -> None:
         self._have.setdefault(owner, []).append((task, token, holding))
+
+    def found(self, asker: NodeId, message: m.Found) -> None:
+        self._sought.append(Send(asker, message))
 
     def room(self, asker: NodeId, seq: int, load: int, free: int) -> None:
         self._rooms.append(Send(asker, m.Room(seq, self._boot, load, free)))
@@ -80,7 +84,7 @@ class News:
         self, now: float, load: LoadChanged, taken: Size, slots: int, *, draining: bool
     ) -> list[Effect]:
         """`taken` is what all that runs and waits takes together."""
-        effects, self._rooms = self._rooms, []
+        effects, self._rooms, self._sought = [*self._rooms, *self._sought], [], []
         for owner, returned in self._returned.items():
             effects += [Send(owner, m.Returned(tuple(part))) for part in _parts(returned)]
         for owner, have in self._have.items():

@@ -1,18 +1,21 @@
 """What an owner says at the end of a batch: grouped by worker, cut to what one message may carry.
 
-Promises: everything for one worker leaves in the order assign, end, ask, acknowledge; nothing leaves before
+Promises: everything for one worker leaves in the order assign, adopt, end, ask, acknowledge; nothing leaves before
 `flush`, so a batch of a thousand events is a handful of messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from openclaw import messages as m
 from openclaw.config import Settings
 from openclaw.effects import Effect, Send
-from openclaw.ids import Epoch, NodeId, TaskId, Token
+from openclaw.ids import NOBODY, Epoch, NodeId, TaskId, Token
 from openclaw.records import Batch, Submission
+
+T = TypeVar("T")
 
 ITEMS_MAX = 1024
 _ITEM_OVERHEAD_BYTES = 160
@@ -27,6 +30,7 @@ class Outbox:
         self.effects: list[Effect] = []
         self._assigns: dict[Place, list[tuple[Submission, Token]]] = {}
         self._ends: dict[tuple[NodeId, str], dict[tuple[TaskId, Token], None]] = {}
+        self._adoptions: dict[NodeId, dict[tuple[TaskId, Token], int]] = {}
         self._asks: dict[NodeId, dict[tuple[TaskId, Token], None]] = {}
         self._acks: dict[NodeId, dict[tuple[TaskId, Token], None]] = {}
 
@@ -39,6 +43,9 @@ class Outbox:
             if place[0] == worker:
                 items[:] = [item for item in items if (item[0].task, item[1]) != (task, token)]
         self._ends.setdefault((worker, reason), {})[task, token] = None
+
+    def adopt(self, worker: NodeId, task: TaskId, token: Token, takeover: int) -> None:
+        self._adoptions.setdefault(worker, {})[task, token] = takeover
 
     def spare(self, worker: NodeId, task: TaskId, token: Token) -> None:
         """It counts after all: an end that has not left yet stays here."""
@@ -54,26 +61,30 @@ class Outbox:
 
     @property
     def waiting(self) -> bool:
-        return bool(self._assigns or self._ends or self._asks or self._acks)
+        return bool(self._assigns or self._adoptions or self._ends or self._asks or self._acks)
 
     def flush(self) -> None:
         for place, items in self._assigns.items():
             for message in _assigns(place, items, self._settings):
                 self.effects.append(Send(place[0], message))
+        for worker, adoptions in self._adoptions.items():
+            rows = [(task, token, takeover) for (task, token), takeover in adoptions.items()]
+            self.effects.extend(Send(worker, m.Adopt(part)) for part in cut(rows))
         for (worker, reason), ends in self._ends.items():
-            self.effects.extend(Send(worker, m.End(part, reason)) for part in _cut(list(ends)))
+            self.effects.extend(Send(worker, m.End(part, reason)) for part in cut(list(ends)))
         for worker, asks in self._asks.items():
-            self.effects.extend(Send(worker, m.Ask(part)) for part in _cut(list(asks)))
+            self.effects.extend(Send(worker, m.Ask(part)) for part in cut(list(asks)))
         for worker, acks in self._acks.items():
-            self.effects.extend(Send(worker, m.OutcomesStored(part)) for part in _cut(list(acks)))
-        self._assigns, self._ends, self._asks, self._acks = {}, {}, {}, {}
+            self.effects.extend(Send(worker, m.OutcomesStored(part)) for part in cut(list(acks)))
+        self._assigns, self._adoptions, self._ends, self._asks, self._acks = {}, {}, {}, {}, {}
 
     def take(self) -> list[Effect]:
         effects, self.effects = self.effects, []
         return effects
 
 
-def _cut(items: list[tuple[TaskId, Token]]) -> Iterator[tuple[tuple[TaskId, Token], ...]]:
+def cut(items: list[T]) -> Iterator[tuple[T, ...]]:
+    """`items` in parts that one message may carry."""
     for start in range(0, len(items), ITEMS_MAX):
         yield tuple(items[start : start + ITEMS_MAX])
 
@@ -100,7 +111,7 @@ def _assigns(place: Place, work: list[tuple[Submission, Token]], settings: Setti
         items.append(
             m.Item(
                 submission.task, token, submission.needs, submission.payload, index, submission.leaf,
-                submission.once,
+                submission.once, NOBODY if submission.submitter == token.owner else submission.submitter,
             )
         )  # fmt: skip
     if items:

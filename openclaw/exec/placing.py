@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from openclaw import messages as m
 from openclaw.effects import Rng, Send
+from openclaw.exec.custody import Custody
 from openclaw.exec.ledger import Ledger
 from openclaw.exec.probing import Probing
 from openclaw.exec.watch import Watch
@@ -16,7 +17,7 @@ from openclaw.records import State
 
 
 class Placing:
-    def __init__(self, ledger: Ledger, watch: Watch, rng: Rng, epoch: Epoch) -> None:
+    def __init__(self, ledger: Ledger, watch: Watch, custody: Custody, rng: Rng, epoch: Epoch) -> None:
         self.settings = ledger.settings
         self.probing = Probing(rng)
         self.settled = False
@@ -24,6 +25,7 @@ class Placing:
         self.incarnation = 0
         self._ledger = ledger
         self._watch = watch
+        self._custody = custody
         self._leader: Epoch | None = None
         self._epoch = epoch
         self._leaderless_since_s = 0.0
@@ -35,7 +37,7 @@ class Placing:
 
     @property
     def ready(self) -> bool:
-        return self.settled and self.incarnation > 0 and not self.stopping
+        return self.settled and self._custody.confirmed and self.incarnation > 0 and not self.stopping
 
     @property
     def pending(self) -> bool:
@@ -136,14 +138,17 @@ class Placing:
         for task in tasks:
             entry = ledger.tasks[task]
             attempt = entry.progress.attempt + 1
-            token = Token(0, ledger.me, self.incarnation, attempt)
+            token = Token(entry.progress.takeover, ledger.me, self.incarnation, attempt)
             ledger.move(
                 entry, State.PLACED, now, worker, "" if grant else "leaderless",
                 attempt=attempt, token=token, worker=worker, worker_boot=boot, epoch=epoch,
-                started=0.0, intent=entry.submission.once,
+                started=0.0, intent=entry.submission.exclusive,
             )  # fmt: skip
             entry.heard_s = now
             entry.known = False
-            ledger.out.assign(place, entry.submission, token)
+            if self._custody.may_start(entry):
+                ledger.out.assign(place, entry.submission, token)
+            else:
+                entry.held = place
         if tasks:
             self._watch.arm(worker, now)

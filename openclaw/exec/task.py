@@ -17,7 +17,8 @@ from openclaw.records import FINAL, Move, Progress, State
 _S = State
 LEGAL: Mapping[State, frozenset[State]] = {
     # A result may still come from an attempt that was given up, and one that runs on may be adopted.
-    _S.QUEUED: FINAL | {_S.PLACED, _S.RUNNING},
+    # What was taken over may run somewhere, until everybody was asked: it is cancelled as what runs.
+    _S.QUEUED: FINAL | {_S.PLACED, _S.RUNNING, _S.CANCELLING},
     _S.RETRYING: FINAL | {_S.QUEUED, _S.RUNNING},
     _S.PLACED: FINAL | {_S.RUNNING, _S.QUEUED, _S.RETRYING, _S.CANCELLING},
     _S.RUNNING: FINAL | {_S.QUEUED, _S.RETRYING, _S.CANCELLING},
@@ -32,9 +33,24 @@ ACTIVE = frozenset({State.PLACED, State.RUNNING, State.CANCELLING})
 WAITING = frozenset({State.QUEUED, State.RETRYING})
 
 
-def begin(task: TaskId, at: float, node: NodeId) -> Progress:
+def begin(task: TaskId, at: float, owner: NodeId, guardians: tuple[NodeId, ...] = ()) -> Progress:
     """The first line of a story."""
-    return Progress(task=task, state=State.QUEUED, story=(Move(0, at, State.QUEUED, node, "submitted"),))
+    story = (Move(0, at, State.QUEUED, owner, "submitted"),)
+    return Progress(task=task, state=State.QUEUED, story=story, owner=owner, guardians=guardians)
+
+
+def inherit(progress: Progress, owner: NodeId, at: float, reason: str) -> Progress:
+    """The same task under its next owner. What was asked to be cancelled stays so; the rest begins to wait.
+
+    An attempt that may have started is kept in mind for a task with an intent; others are found by asking.
+    """
+    state = State.CANCELLING if progress.state is State.CANCELLING else State.QUEUED
+    line = Move(progress.moves + 1, at, state, owner, f"taken over: {reason}")
+    after = replace(
+        progress, state=state, owner=owner, takeover=progress.takeover + 1, guardians=(),
+        story=(*progress.story, line),
+    )  # fmt: skip
+    return after if progress.intent else replace(after, token=None, worker=NodeId(""))
 
 
 def advance(

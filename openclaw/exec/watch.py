@@ -7,9 +7,9 @@ given up is ended, or adopted, as soon as its worker is heard of.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from openclaw import messages as m
 from openclaw.exec.ledger import Entry, Ledger
 from openclaw.exec.task import ACTIVE, WAITING
 from openclaw.ids import NodeId, TaskId, Token, short
@@ -42,6 +42,11 @@ class Watch:
     def alive(self, node: NodeId) -> bool:
         peer = self.peers.get(node)
         return peer is not None and peer.status is Status.ALIVE
+
+    def up(self, node: NodeId) -> bool:
+        """Whether it is not known to be gone."""
+        peer = self.peers.get(node)
+        return peer is not None and peer.status < Status.DOWN
 
     def member(self, note: MemberChanged, now: float) -> None:
         node = note.node
@@ -100,16 +105,16 @@ class Watch:
         if peer.status >= Status.DOWN:
             self._consider(entry, peer, now)
 
-    def started(self, message: m.Started, sender: NodeId, now: float) -> None:
-        for task, token, at in message.items:
+    def started(self, rows: Sequence[tuple[TaskId, Token, float]], sender: NodeId, now: float) -> None:
+        for task, token, at in rows:
             entry = self._current(task, token, sender)
             if entry is None:
                 self.ledger.out.end(sender, task, token, "superseded")
             else:
                 self._runs(entry, at, now)
 
-    def have(self, message: m.Have, sender: NodeId, now: float) -> None:
-        for task, token, holding in message.items:
+    def have(self, rows: Sequence[tuple[TaskId, Token, Holding]], sender: NodeId, now: float) -> None:
+        for task, token, holding in rows:
             entry = self._current(task, token, sender)
             if entry is not None:
                 entry.heard_s = now
@@ -147,11 +152,14 @@ class Watch:
 
     def _ask(self, entry: Entry, now: float) -> None:
         progress = entry.progress
-        if progress.token is None:
+        if progress.token is None or entry.held is not None:
             return
+        inherited = progress.token.owner != self.ledger.me
+        if inherited:  # its worker may still hold it for its former owner
+            self.ledger.out.adopt(progress.worker, progress.task, progress.token, progress.takeover)
         if progress.state is State.CANCELLING:
             self.ledger.out.end(progress.worker, progress.task, progress.token, "cancel")
-        else:
+        elif not inherited:
             self.ledger.out.ask(progress.worker, progress.task, progress.token)
         entry.heard_s = now
 
@@ -164,6 +172,9 @@ class Watch:
         """The worker is gone: give the attempt up now, or when its grace is over."""
         due_s = max(peer.since_s + self._grace_s(entry, peer), self.quiet_until_s)
         progress = entry.progress
+        if entry.held is not None:
+            self.not_started(entry, now, f"node {short(progress.worker)} is gone, and was not told of it yet")
+            return
         if due_s > now:
             self.ledger.timers.set(due_s, "lost", progress.task, progress.token)
             return

@@ -20,7 +20,7 @@ from openclaw.exec.jobs import HOLDING, Job, Phase
 from openclaw.exec.news import News
 from openclaw.exec.quick import Quick
 from openclaw.exec.room import Line, Room, Taken
-from openclaw.ids import NodeId, TaskId, Token
+from openclaw.ids import Claim, NodeId, TaskId, Token
 from openclaw.messages import Holding, Status
 from openclaw.records import REFUSED, Attempt, Exit, Held, Kind, Member, Restored, Size, Table
 
@@ -44,7 +44,7 @@ class Worker:
         self._peers: dict[NodeId, tuple[Status, str]] = {me: (Status.ALIVE, boot)}
         self._executor_up = False
         self._executor_life = 0
-        self._deferred: list[tuple[m.Ask, NodeId]] = []
+        self._deferred: list[tuple[m.Ask | m.Seek, NodeId]] = []
         self._stop_by_s: float | None = None
         self._retell_due_s: float | None = None
         self._flush_due_s: float | None = None
@@ -130,6 +130,10 @@ class Worker:
                 return self._end(message, sender)
             case m.Recall() if self._admission.leads(sender, message.epoch):
                 self._recalled(message)
+            case m.Adopt():
+                return self._adopted(message, sender)
+            case m.Seek():
+                self._sought(message, sender)
             case m.Probe(seq=seq):
                 load = self._room.taken.slots + self._waiting.taken.slots
                 free = max(0, self._whole.slots - load) if self._admission.open else 0
@@ -165,7 +169,10 @@ class Worker:
                 continue
             if job is not None and job.phase is Phase.MAYBE:
                 effects += self._forget(job)  # its owner has moved on
-            job = Job(item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch)
+            job = Job(
+                item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch,
+                takeover=item.token.takeover, submitter=item.submitter,
+            )  # fmt: skip
             job.needs, job.size, job.once = item.needs, item.needs.size, item.once
             job.volatile = item.needs.kind is Kind.HANDLER
             self._jobs[item.task] = job
@@ -188,7 +195,7 @@ class Worker:
             return
         for task, token in ask.items:
             job = self._jobs.get(task)
-            if token.owner != sender:
+            if not self._may_speak(job, token, sender):
                 continue
             if job is not None and job.token == token:
                 self._tell(job)
@@ -200,7 +207,7 @@ class Worker:
         effects: list[e.Effect] = []
         for task, token in end.items:
             job = self._jobs.get(task)
-            if token.owner != sender:
+            if not self._may_speak(job, token, sender):
                 continue
             if job is None or job.token != token:
                 self._fences.raise_to(task, token)
@@ -215,6 +222,49 @@ class Worker:
             else:
                 self._tell(job)
         return effects
+
+    @staticmethod
+    def _may_speak(job: Job | None, token: Token, sender: NodeId) -> bool:
+        """Whether an attempt is `sender`'s to speak of: the one that has it, or for others who minted it."""
+        return (job.owner if job is not None and job.token == token else token.owner) == sender
+
+    def _adopted(self, adopt: m.Adopt, sender: NodeId) -> list[e.Effect]:
+        """Attempts change their owner, to one with a higher claim."""
+        effects: list[e.Effect] = []
+        for task, token, takeover in adopt.items:
+            job = self._jobs.get(task)
+            claim = Claim(takeover, sender)
+            if job is None or job.token != token:
+                self._fences.raise_to(task, token)
+                self._news.have(sender, task, token, Holding.NOT_STARTED)
+                continue
+            if claim < job.claim:
+                continue
+            if claim > job.claim:
+                outcome = self._deliveries.acknowledged(job.owner, task)
+                job.submitter = job.submitter or job.owner
+                job.owner, job.takeover = sender, takeover
+                if outcome is not None:
+                    self._deliveries.add(sender, outcome)
+                if job.phase is not Phase.WAITING:
+                    exit = None if outcome is None else outcome.exit
+                    effects.append(e.Store(Table.ATTEMPTS, task, job.row(exit)))
+            self._tell(job)
+        return effects
+
+    def _sought(self, seek: m.Seek, sender: NodeId) -> None:
+        """A task's new owner asks. What we do not have of it is sworn off, under every older claim."""
+        if not self._executor_up:
+            if len(self._deferred) < _ASKS_DEFERRED_MAX:
+                self._deferred.append((seek, sender))
+            return
+        found = []
+        for task in seek.tasks:
+            job = self._jobs.get(task)
+            if job is not None:
+                found.append((task, job.token, HOLDING[job.phase]))
+            self._fences.raise_to(task, Token(seek.takeover, sender, 0, 0))
+        self._news.found(sender, m.Found(seek.seq, tuple(found)))
 
     def _tell(self, job: Job) -> None:
         self._news.have(job.owner, job.task, job.token, HOLDING[job.phase])
@@ -250,8 +300,7 @@ class Worker:
             self._waiting.remove(job)
             job.phase = Phase.RUNNING
             self._room.enter(job, whole)
-            row = Attempt(job.task, job.token, job.owner, size=job.size, gpus=job.gpus)
-            effects.append(e.Store(Table.ATTEMPTS, job.task, row))
+            effects.append(e.Store(Table.ATTEMPTS, job.task, job.row()))
             effects.append(e.Run(job.task, job.token, job.owner, job.payload, job.epoch, life, job.gpus))
             if job.volatile:
                 job.payload = b""  # never asked for again under this token
@@ -280,7 +329,7 @@ class Worker:
         if not self._admission.member(job.owner):
             return self._forget(job)
         self._deliveries.add(job.owner, m.Outcome(task, token, exit))
-        return [e.Store(Table.ATTEMPTS, task, Attempt(task, token, job.owner, exit))]
+        return [e.Store(Table.ATTEMPTS, task, job.row(exit))]
 
     def _acknowledged(self, task: TaskId, token: Token, sender: NodeId) -> list[e.Effect]:
         job = self._jobs.get(task)
@@ -304,7 +353,10 @@ class Worker:
 
     def _restore(self, attempt: Attempt) -> None:
         phase = Phase.UNKNOWN if attempt.exit is None else Phase.ENDED
-        job = Job(attempt.task, attempt.token, attempt.owner, phase, size=attempt.size, gpus=attempt.gpus)
+        job = Job(
+            attempt.task, attempt.token, attempt.owner, phase, size=attempt.size, gpus=attempt.gpus,
+            takeover=attempt.takeover, submitter=attempt.submitter,
+        )  # fmt: skip
         self._jobs[attempt.task] = job
         self._fences.raise_to(attempt.task, attempt.token)
         if attempt.exit is not None:
@@ -337,8 +389,11 @@ class Worker:
                 job.phase = Phase.MAYBE
                 self._retell_due_s = now
         deferred, self._deferred = self._deferred, []
-        for ask, sender in deferred:
-            self._asked(ask, sender)
+        for question, sender in deferred:
+            if isinstance(question, m.Ask):
+                self._asked(question, sender)
+            else:
+                self._sought(question, sender)
         return effects
 
     def _again(self, job: Job) -> None:
@@ -373,7 +428,7 @@ class Worker:
         self._admission.roster(members)
         effects: list[e.Effect] = []
         for job in list(self._jobs.values()):
-            member = members.get(job.owner)
+            member = members.get(job.submitter or job.owner)
             if member is None or not member.revoked:
                 continue
             if job.phase is Phase.WAITING:

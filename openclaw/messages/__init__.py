@@ -21,6 +21,20 @@ from openclaw.messages.gossip import (
     PingRequest,
     Rumour,
 )
+from openclaw.messages.keeping import (
+    Adopt,
+    Found,
+    Guard,
+    Guarded,
+    Keeping,
+    Kept,
+    Known,
+    Release,
+    Released,
+    Seek,
+    Superseded,
+    Unguarded,
+)
 from openclaw.messages.placing import (
     Ask,
     Assign,
@@ -51,9 +65,13 @@ from openclaw.messages.service import DialBulk, Query, Reply, RosterSync
 GossipMessage = Ping | Ack | PingRequest | Nack | Gossip | Digest | MetaWant | MetaHave
 ElectionMessage = Elect | ElectAnswer | Coordinator | Higher | Offer | OfferRefused
 LeaderMessage = Demand | Report
-OwnerMessage = Grant | Returned | Started | Outcomes | Have | Cancel | Room
-WorkerMessage = Assign | OutcomesStored | Ask | End | Probe | Recall
-CoreMessage = GossipMessage | ElectionMessage | LeaderMessage | OwnerMessage | WorkerMessage
+OwnerMessage = (
+    Grant | Returned | Started | Outcomes | Have | Cancel | Room | Guarded | Unguarded | Superseded | Keeping
+    | Released | Found | Known
+)  # fmt: skip
+GuardianMessage = Guard | Release | Seek
+WorkerMessage = Assign | OutcomesStored | Ask | End | Probe | Recall | Seek | Adopt
+CoreMessage = GossipMessage | ElectionMessage | LeaderMessage | OwnerMessage | GuardianMessage | WorkerMessage
 RuntimeMessage = RosterSync | Query | Reply | DialBulk
 AnyMessage = CoreMessage | RuntimeMessage
 
@@ -86,6 +104,7 @@ __all__ = [
     "EARLY",
     "PATIENT",
     "Ack",
+    "Adopt",
     "AnyMessage",
     "Ask",
     "Assign",
@@ -102,16 +121,23 @@ __all__ = [
     "ElectAnswer",
     "ElectionMessage",
     "End",
+    "Found",
     "Gossip",
     "GossipMessage",
     "Grant",
     "GrantRow",
+    "Guard",
+    "Guarded",
+    "GuardianMessage",
     "Hash",
     "Have",
     "Head",
     "Higher",
     "Holding",
     "Item",
+    "Keeping",
+    "Kept",
+    "Known",
     "LeaderMessage",
     "Message",
     "MetaHave",
@@ -129,6 +155,8 @@ __all__ = [
     "Query",
     "Recall",
     "Refused",
+    "Release",
+    "Released",
     "Reply",
     "Report",
     "Returned",
@@ -136,8 +164,11 @@ __all__ = [
     "RosterSync",
     "Rumour",
     "RuntimeMessage",
+    "Seek",
     "Started",
     "Status",
+    "Superseded",
+    "Unguarded",
     "Unused",
     "WorkerMessage",
 ]

@@ -105,6 +105,7 @@ class Item(Record, frozen=True):
     batch: Count
     leaf: Count
     once: bool = False
+    submitter: NodeId = NodeId("")  # who signed it, where it is not the owner
 
 
 class Assign(Message, frozen=True):

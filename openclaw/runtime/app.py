@@ -36,7 +36,7 @@ from openclaw.executor.link import LIMITS, ExecutorLink
 from openclaw.executor.paths import socket_path
 from openclaw.files import Files
 from openclaw.ids import BASE32, NodeId
-from openclaw.messages import AnyMessage, DialBulk, Query, Reply, RosterSync
+from openclaw.messages import AnyMessage, DialBulk, Guard, Query, Reply, RosterSync
 from openclaw.node import Node
 from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
@@ -45,6 +45,7 @@ from openclaw.runtime.copies import Copies
 from openclaw.runtime.handlers import Handlers
 from openclaw.runtime.intake import Intake
 from openclaw.runtime.joining import open_mesh
+from openclaw.runtime.keeping import Keeping
 from openclaw.runtime.loop import CoreLoop
 from openclaw.runtime.metrics import measure
 from openclaw.runtime.operations import Operations
@@ -182,6 +183,8 @@ class App:
         self._stack.push_async_callback(self.copies.close)
         self.staging = Staging(context, self.sources, self.pulls, self.bringing, self.retention)
         self._stack.push_async_callback(self.staging.close)
+        self.keeping = Keeping(context, self.bringing, self._offer)
+        self._stack.push_async_callback(self.keeping.close)
         self.submissions = Submissions(context, Intake(context, self.retention))
         self.tasks = Tasks(context)
         self.handlers = Handlers(context)
@@ -291,8 +294,14 @@ class App:
                 self.context.bulk.dial(sender, [f"{host}:{message.port}" for host in message.addresses])
             case _:
                 admitted = admit(self.context, message, sender)
-                if admitted is not None and not self._loop.offer(Received(admitted, sender)):
-                    self._counters.count(wire.Reason.THROTTLED)
+                if isinstance(admitted, Guard):
+                    self.keeping.receive(admitted, sender)
+                elif admitted is not None:
+                    self._offer(admitted, sender)
+
+    def _offer(self, message: AnyMessage, sender: NodeId) -> None:
+        if not self._loop.offer(Received(message, sender)):
+            self._counters.count(wire.Reason.THROTTLED)
 
     def _send(self, peer: NodeId, message: AnyMessage) -> bool:
         """Whoever makes a message cuts it to size; one that slipped through is lost like any other, and said."""

@@ -17,9 +17,10 @@ from openclaw.messages import Status
 from openclaw.records import Exit, State
 from openclaw.runtime.context import Context
 from openclaw.runtime.docs import exit_code
+from openclaw.runtime.locate import Snapshot
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.sources import KEPT, LOG, STREAMS
-from openclaw.runtime.tasks import Snapshot, Tasks
+from openclaw.runtime.tasks import Tasks
 from openclaw.transport.bulk import PullError
 
 Emit = Callable[[dict[str, object]], Awaitable[None]]
@@ -169,7 +170,7 @@ class Attachment:
                     await self._out(stream, part)
                     at += len(part)
 
-        await self._bytes.whole(snapshot.owner, KEPT, name, kept_at, out)
+        await self._bytes.whole(snapshot.holder, KEPT, name, kept_at, out)
 
     async def _end_pulls(self) -> None:
         for pull in self._followed:

@@ -53,7 +53,7 @@ def epoch_doc(epoch: Epoch, name_of: NameOf) -> Doc | None:
     return {"term": epoch.term, "leader": node_ref(epoch.node, name_of)}
 
 
-def task_doc(submission: Submission, progress: Progress, owner: NodeId, name_of: NameOf) -> Doc:
+def task_doc(submission: Submission, progress: Progress, name_of: NameOf) -> Doc:
     """`openclaw task show --json`. `submission` is immutable, `progress` the newest row on disk."""
     payload = decode_payload(submission.payload)
     kind = submission.needs.kind
@@ -68,9 +68,12 @@ def task_doc(submission: Submission, progress: Progress, owner: NodeId, name_of:
         "argv": list(payload.argv) if kind is not Kind.HANDLER else [],
         "skill": f"{called.name}:{called.entry}".rstrip(":") if called else skills[0] if skills else None,
         "handler": payload.handler or None,
-        "owner": node_ref(owner, name_of),
-        "guardians": [],
-        "provisional": False,
+        "owner": node_ref(progress.claim.owner, name_of),
+        "submitter": node_ref(submission.submitter, name_of),
+        "takeover": progress.takeover,
+        "guardians": [node_ref(guardian, name_of) for guardian in progress.guardians],
+        "provisional": progress.provisional,
+        "also_ended": list(progress.rivals),
         "node": node_ref(progress.worker, name_of),
         "attempt": progress.attempt,
         "starts": progress.starts,

@@ -14,10 +14,12 @@ import msgspec
 from openclaw.config import LISTED_BYTES_MAX, LISTED_LOOK_MAX, LISTED_MAX
 from openclaw.errors import MeshError
 from openclaw.ids import NodeId
-from openclaw.records import State
+from openclaw.records import Progress, State, Submission
 from openclaw.runtime.context import Context
 from openclaw.runtime.docs import Doc, task_doc
 from openclaw.runtime.queries import Args
+
+GIVEN_AWAY_MAX = 200
 
 _encode = msgspec.msgpack.encode
 
@@ -57,6 +59,7 @@ class Listings:
             else:
                 rows += answer[0]
                 more = more or answer[1]
+        rows = _each_once(rows)
         rows.sort(key=lambda row: str(row["submitted"]), reverse=True)
         return Listing(rows[:limit], silent, more or len(rows) > limit)
 
@@ -90,13 +93,36 @@ class Listings:
     def _page(self, state: State | None, limit: int, place: bytes) -> tuple[list[Doc], bytes]:
         context = self._context
         found, end = context.store.page(place, state, limit, LISTED_LOOK_MAX)
-        rows: list[Doc] = []
+        rows = [] if place else self._given_away(state)
         left = LISTED_BYTES_MAX
         for at, submission, progress in found:
-            doc = task_doc(submission, progress, context.me, context.name_of)
-            doc.pop("story")
+            doc = self._row(submission, progress)
             left -= len(_encode(doc))
             if left < 0 and rows:
                 return rows, at
             rows.append(doc)
         return rows, end
+
+    def _given_away(self, state: State | None) -> list[Doc]:
+        """Tasks that were submitted here and have another owner now, as far as they fit into a page."""
+        me = self._context.me
+        return [
+            self._row(copy.submission, copy.progress)
+            for copy in self._context.store.copies(LISTED_LOOK_MAX)
+            if copy.submission.submitter == me and state in (None, copy.progress.state)
+        ][:GIVEN_AWAY_MAX]
+
+    def _row(self, submission: Submission, progress: Progress) -> Doc:
+        doc = task_doc(submission, progress, self._context.name_of)
+        doc.pop("story")
+        return doc
+
+
+def _each_once(rows: list[Doc]) -> list[Doc]:
+    """Of what several nodes say of one task, what its owner says: a copy is named with another owner's claim."""
+    best: dict[str, Doc] = {}
+    for row in rows:
+        known = best.setdefault(str(row["id"]), row)
+        if (bool(row["finished"]), row["takeover"]) > (bool(known["finished"]), known["takeover"]):
+            best[str(row["id"])] = row
+    return list(best.values())

@@ -14,7 +14,7 @@ from openclaw.runtime.attach import Attachment
 from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Emit, Frame, Operation
-from openclaw.runtime.docs import exit_code
+from openclaw.runtime.docs import exit_code, node_ref
 from openclaw.runtime.explain import Explain
 from openclaw.runtime.listings import Listings
 from openclaw.runtime.payloads import check_inside
@@ -131,12 +131,14 @@ class Operations:
     # --- tasks -----------------------------------------------------------------------------------
 
     async def _submit(self, request: Frame, _emit: Emit) -> Frame:
-        ids = await self._submissions.submit(parse_requests(request["tasks"]), bool(request.get("wait")))
-        return {"ids": ids, "guardians": []}
+        ids, guardians = await self._submissions.submit(
+            parse_requests(request["tasks"]), bool(request.get("wait"))
+        )
+        return {"ids": ids, "guardians": [node_ref(each, self._context.name_of) for each in guardians]}
 
     async def _run(self, request: Frame, emit: Emit) -> Frame:
         requests = parse_requests([request["task"]])
-        (task,) = await self._submissions.submit(requests, bool(request.get("wait")))
+        (task,) = (await self._submissions.submit(requests, bool(request.get("wait")))).ids
         await emit({"event": "accepted", "id": task})
         return {"task": self._tasks.doc(await self._attachment(emit).follow(task))}
 
@@ -193,7 +195,7 @@ class Operations:
         ids = request["ids"]
         assert isinstance(ids, list)
         tasks = [await self._resolved(str(each)) for each in ids]
-        self._tasks.cancel(tasks)
+        await self._tasks.cancel(tasks)
         return {"cancelled": tasks}
 
     async def _outputs(self, request: Frame, emit: Emit) -> Frame:
@@ -213,7 +215,7 @@ class Operations:
                 check_inside(output.name)  # a worker may call it what it likes
                 if not files.has(output.sha256):
                     await emit({"event": "fetching", "name": output.name, "size": output.size})
-                await self._bringing.bring(output, snapshot.owner, FILE, output.sha256)
+                await self._bringing.bring(output, snapshot.holder, FILE, output.sha256)
                 await emit({"event": "output", "name": output.name, "path": str(files.path(output.sha256))})
         return {}
 

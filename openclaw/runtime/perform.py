@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from openclaw.effects import Effect, Fetch, Forget, Kill, Redial, Run, Send, Stopped
+from openclaw.effects import Effect, Fetch, Forget, Kill, Recall, Recalled, Redial, Run, Send, Stopped
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import Status
 from openclaw.notes import (
@@ -20,6 +20,7 @@ from openclaw.notes import (
     RosterDiffers,
     TaskFetched,
     TaskMoved,
+    Yielded,
 )
 from openclaw.records import Meta
 from openclaw.runtime.context import Context
@@ -91,6 +92,11 @@ class Perform:
                 self._context.transport.redial(peer)
             case Fetch():
                 self._staging.fetch(effect)
+            case Recall(number, tasks):
+                self._context.post(Recalled(number, self._context.store.ends(tasks)))
+            case Yielded(copies):
+                for copy in copies:
+                    self._context.moves.moved(copy.progress.task)
             case MetaLearned(node, _, meta):
                 self._meta_learned(node, meta)
             case RosterDiffers(peer):

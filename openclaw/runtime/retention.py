@@ -26,7 +26,7 @@ from openclaw.config import (
 from openclaw.effects import ForgetAsked
 from openclaw.errors import MeshError
 from openclaw.exec.keeping import outlived
-from openclaw.ids import TaskId, owner_of
+from openclaw.ids import TaskId
 from openclaw.notes import Forgotten
 from openclaw.records import Ended
 from openclaw.runtime.context import Context
@@ -114,7 +114,16 @@ class Retention:
             for start in range(0, len(gone), FORGET_AT_ONCE_MAX):
                 count += await self._forget(gone[start : start + FORGET_AT_ONCE_MAX])
             if not place:
-                return count
+                return count + await self._forget_copies(until)
+
+    async def _forget_copies(self, until: float) -> int:
+        """Copies of what ended at other owners go the same way, and nobody need be asked: no core remembers them."""
+        count = 0
+        while gone := await asyncio.to_thread(self._context.store.forget_results, until, FORGET_AT_ONCE_MAX):
+            count += len(gone)
+            await asyncio.to_thread(self._drop_logs, gone)
+            await asyncio.sleep(FORGET_PAUSE_S)
+        return count
 
     async def _forget(self, gone: list[Ended]) -> int:
         self._answer = asyncio.get_running_loop().create_future()
@@ -139,7 +148,7 @@ class Retention:
         """Logs of tasks of ours that are not there any more."""
         for path in self._sources.logs_dir.iterdir():
             task = TaskId(path.name.partition(".")[0])
-            if owner_of(task) == self._context.me and not self._context.store.has(task):
+            if not self._context.store.has(task) and self._context.store.copy(task) is None:
                 path.unlink(missing_ok=True)
 
     # --- files -----------------------------------------------------------------------------------

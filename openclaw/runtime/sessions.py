@@ -22,7 +22,7 @@ from openclaw.runtime.context import Context
 from openclaw.runtime.control import Emit, Frame, Operation
 from openclaw.runtime.sources import Sources
 from openclaw.runtime.submit import Submissions, TaskRequest, parse_requests
-from openclaw.runtime.tasks import Snapshot, Tasks, outcome_row
+from openclaw.runtime.tasks import Tasks, outcome_row
 
 DONE, FILED, RAISED, TASK, GONE = "done", "filed", "raised", "task", "gone"
 """How a row tells an end: a result, where its file is, an exception, a whole task, or that nobody knows the task."""
@@ -66,7 +66,7 @@ class Sessions:
             self._context.moves.claim(ids, session.look)
 
         tasks = _requests(request["commons"], request["rows"])
-        return {"ids": await self._submissions.submit(tasks, bool(request.get("wait")), minted)}
+        return {"ids": (await self._submissions.submit(tasks, bool(request.get("wait")), minted)).ids}
 
     async def _resume(self, request: Frame, _emit: Emit) -> Frame:
         """`tasks` are [id, tag] of what the program waits for from before."""
@@ -118,13 +118,13 @@ class Sessions:
 
     def _row(self, task: TaskId, tag: int, progress: Progress | None) -> Row | None:
         """None while it has not ended, or its outputs are not here yet."""
-        if progress is None:
-            mine = owner_of(task) == self._context.me
-            return (
-                (tag, GONE, f"node {self._context.name_of(self._context.me)} has no such task")
-                if mine
-                else None
-            )
+        if progress is None:  # it has another owner, or there is no such task
+            copy = self._context.store.copy(task)
+            if copy is None:
+                mine = owner_of(task) == self._context.me
+                name = self._context.name_of(self._context.me)
+                return (tag, GONE, f"node {name} has no such task") if mine else None
+            progress = copy.progress
         exit = progress.exit
         if not (progress.state.final and progress.fetched):
             return None
@@ -137,9 +137,9 @@ class Sessions:
 
     def _document(self, task: TaskId, progress: Progress) -> dict[str, object]:
         """All of a task, and where what is too large for a record is kept."""
-        found = self._context.store.task(task)
-        assert found is not None
-        document = outcome_row(self._tasks, Snapshot(self._context.me, found[0], progress))
+        snapshot = self._tasks.locator.here(task)
+        assert snapshot is not None
+        document = outcome_row(self._tasks, snapshot)
         exit = progress.exit
         files = {
             output.name: str(self._context.files.path(output.sha256))

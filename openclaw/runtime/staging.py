@@ -25,7 +25,7 @@ from openclaw.runtime.context import Context
 from openclaw.runtime.payloads import checked
 from openclaw.runtime.pulls import Pulls
 from openclaw.runtime.retention import NoRoom, Retention
-from openclaw.runtime.sources import FILE, LOG, OUTPUT, STREAMS, Sources
+from openclaw.runtime.sources import FILE, KEPT, LOG, OUTPUT, STREAMS, Sources
 from openclaw.skills.resolve import SkillRefused
 from openclaw.store_env import FULL_ERRNOS
 from openclaw.transport.bulk import PullError, Why
@@ -167,23 +167,26 @@ class Staging:
             (exit.stdout_head, exit.stderr_head),
             strict=True,
         ):
-            if len(inline) < size:
-                await self._fetch_log(effect, f"{attempt}/{stream}", stream, head, cut)
+            if len(inline) < size and effect.kept:
+                await self._fetch_log(effect, KEPT, f"{effect.task}/{stream}", stream, 0, 0)
+            elif len(inline) < size:
+                await self._fetch_log(effect, LOG, f"{attempt}/{stream}", stream, head, cut)
         for output in exit.outputs:
-            await self._bringing.bring(output, effect.worker, OUTPUT, f"{attempt}/{output.name}")
+            kind, name = (FILE, output.sha256) if effect.kept else (OUTPUT, f"{attempt}/{output.name}")
+            await self._bringing.bring(output, effect.worker, kind, name)
 
-    async def _fetch_log(self, effect: Fetch, name: str, stream: str, head: int, cut: int) -> None:
+    async def _fetch_log(self, effect: Fetch, kind: str, name: str, stream: str, head: int, cut: int) -> None:
         """The kept log is the head and the tail; how much is missing between them is in the exit record."""
         kept = self._sources.kept(effect.task, stream)
         partial = kept.with_suffix(kept.suffix + ".part")
         with open(partial, "wb", opener=_private) as file:
             if cut:
-                await self._pulls.first(effect.worker, LOG, name, head, file.write)
+                await self._pulls.first(effect.worker, kind, name, head, file.write)
 
             async def write(data: bytes) -> None:
                 await asyncio.to_thread(file.write, data)
 
-            await self._pulls.whole(effect.worker, LOG, name, head + cut if cut else 0, write)
+            await self._pulls.whole(effect.worker, kind, name, head + cut if cut else 0, write)
             file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())  # its worker forgets it after this
         await asyncio.to_thread(appear, partial, kept)

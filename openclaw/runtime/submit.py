@@ -10,13 +10,14 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta as Bound
 
 from openclaw.config import (
     FILES_MAX,
+    KEY_CHARS_MAX,
     LOCAL_FILES_MAX,
     NEEDS_MAX,
     PRIORITY_MAX,
@@ -26,7 +27,7 @@ from openclaw.config import (
 from openclaw.effects import Submitted
 from openclaw.errors import MeshError, Unavailable
 from openclaw.exec.eligible import refusals
-from openclaw.ids import NOBODY, TaskId, mint_task_id
+from openclaw.ids import NOBODY, NodeId, TaskId, keyed_task_id, mint_task_id
 from openclaw.notes import Accepted
 from openclaw.records import (
     Batch,
@@ -43,6 +44,7 @@ from openclaw.records import (
 )
 from openclaw.runtime.context import Context
 from openclaw.runtime.intake import Intake
+from openclaw.runtime.locate import Locator
 from openclaw.runtime.payloads import checked
 from openclaw.trust.batches import leaf, needs_bytes, sign_batch
 
@@ -90,6 +92,9 @@ class TaskRequest(msgspec.Struct, kw_only=True):
     timeout_s: Seconds = 0.0
     retries: Count = 0
     once: bool = False
+    no_overlap: bool = False
+    key: Annotated[str, Bound(max_length=KEY_CHARS_MAX)] = ""
+    replicas: Annotated[int, Bound(ge=0, le=1)] = 1
     needs: NeedsRequest = msgspec.field(default_factory=NeedsRequest)
     name: str = ""
     job: str = ""
@@ -104,13 +109,21 @@ class TaskRequest(msgspec.Struct, kw_only=True):
     args: bytes = b""  # what the handler is called with, as `handlers.values` has it
 
 
+class Taken(NamedTuple):
+    """Accepted tasks: on our disk, and at those guardians if there are any."""
+
+    ids: list[TaskId]
+    guardians: tuple[NodeId, ...]
+
+
 class Submissions:
     """Turns requests into accepted tasks of this node."""
 
     def __init__(self, context: Context, intake: Intake) -> None:
         self._context, self._intake = context, intake
         self._sequence = itertools.count(1)
-        self._waiting: dict[TaskId, asyncio.Future[None]] = {}
+        self._waiting: dict[TaskId, list[asyncio.Future[tuple[NodeId, ...]]]] = {}
+        self._locator = Locator(context)
         self._acquainted_at = context.now() + ACQUAINTED_S
 
     async def submit(
@@ -118,8 +131,8 @@ class Submissions:
         requests: Sequence[TaskRequest],
         wait: bool,
         minted: Callable[[list[TaskId]], None] | None = None,
-    ) -> list[TaskId]:
-        """Ids of tasks that are on disk. Raises `Unavailable` or `MeshError`; then none of them was accepted.
+    ) -> Taken:
+        """Raises `Unavailable` or `MeshError`; then none of them was accepted.
 
         `minted` is told the ids before anything can become of the tasks.
         """
@@ -138,7 +151,7 @@ class Submissions:
         needs: Sequence[Needs],
         hold: Callable[[str], None],
         minted: Callable[[list[TaskId]], None] | None,
-    ) -> list[TaskId]:
+    ) -> Taken:
         """`hold` keeps the files of these tasks until a record on disk names them."""
         payloads = [encode(await self._payload(request, hold)) for request in requests]
         for payload in payloads:
@@ -162,30 +175,37 @@ class Submissions:
             task = mint_task_id(context.me, context.boot, next(self._sequence))
             signed = leaf(task, needs_bytes(done.needs), done.payload)
             batch = Batch(sign_batch(context.keys, context.mesh.mesh_id, signed), signed)
-            again = msgspec.structs.replace(done, task=task, batch=batch, leaf=0, submitted=context.wall())
-            (accepted,) = await self._accept((again,))
-            return accepted
+            again = msgspec.structs.replace(
+                done, task=task, batch=batch, leaf=0, submitted=context.wall(), origin=NOBODY
+            )
+            return (await self._accept((again,))).ids[0]
 
     async def _accept(
         self, tasks: tuple[Submission, ...], minted: Callable[[list[TaskId]], None] | None = None
-    ) -> list[TaskId]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[tasks[0].task] = future
+    ) -> Taken:
+        """What was submitted under its key before is that task, wherever it is."""
         ids = [task.task for task in tasks]
         if minted is not None:
             minted(ids)
-        self._context.post(Submitted(tasks))
-        try:
-            await future
-        finally:
-            self._waiting.pop(tasks[0].task, None)
-        return ids
+        keyed = [task.task for task in tasks if task.origin]
+        known = {task for task in keyed if await self._locator.find(task) is not None}
+        new = tuple(each for each in tasks if not (each.origin and self._is_known(each.task, known)))
+        if not new:
+            return Taken(ids, ())
+        future: asyncio.Future[tuple[NodeId, ...]] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(new[0].task, []).append(future)
+        self._context.post(Submitted(new))
+        return Taken(ids, await future)
+
+    def _is_known(self, task: TaskId, known: set[TaskId]) -> bool:
+        """Asked again at the last moment: the same key may have been submitted while we asked the others."""
+        return task in known or self._locator.here(task) is not None
 
     def accepted(self, note: Accepted) -> None:
         """The batch that these tasks are in has been committed."""
-        future = self._waiting.get(note.tasks[0]) if note.tasks else None
-        if future is not None and not future.done():
-            future.set_result(None)
+        for future in self._waiting.pop(note.tasks[0], ()) if note.tasks else ():
+            if not future.done():
+                future.set_result(note.guardians)
 
     def _needs(self, requests: Sequence[TaskRequest], wait: bool) -> list[Needs]:
         """The needs of each, as nouns. Equal ones are checked once."""
@@ -285,7 +305,12 @@ class Submissions:
         self, requests: Sequence[TaskRequest], needs: Sequence[Needs], payloads: Sequence[bytes]
     ) -> tuple[Submission, ...]:
         context = self._context
-        ids = [mint_task_id(context.me, context.boot, next(self._sequence)) for _ in requests]
+        ids = [
+            keyed_task_id(request.key)
+            if request.key
+            else mint_task_id(context.me, context.boot, next(self._sequence))
+            for request in requests
+        ]
         leaves = [
             leaf(task, needs_bytes(need), payload)
             for task, need, payload in zip(ids, needs, payloads, strict=True)
@@ -301,7 +326,8 @@ class Submissions:
                 task, need, payload, batches[index // SIGNED_TOGETHER], index % SIGNED_TOGETHER, now,
                 title=(request.title or request.handler or " ".join(request.argv))[:200],
                 name=request.name[:128], job=request.job[:128], priority=request.priority,
-                retries=request.retries, once=request.once,
+                retries=request.retries, once=request.once, origin=context.me if request.key else NOBODY,
+                replicas=request.replicas, no_overlap=request.no_overlap,
             )
             for index, (task, need, payload, request) in enumerate(zip(ids, needs, payloads, requests, strict=True))
         )  # fmt: skip

@@ -1,10 +1,9 @@
-"""Reads tasks wherever they are owned: from our own store, or by asking the owner that their id names."""
+"""Reads, waits for and cancels tasks from any node, whoever owns them now."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -12,34 +11,20 @@ from openclaw.effects import CancelAsked
 from openclaw.errors import MeshError
 from openclaw.ids import NodeId, TaskId, Token, owner_of
 from openclaw.messages import Cancel
-from openclaw.records import Kind, Progress, State, Submission
+from openclaw.records import Kind, Progress, State
 from openclaw.runtime.context import Context
 from openclaw.runtime.docs import Doc, exit_code, task_doc
 from openclaw.runtime.feed import Signal
+from openclaw.runtime.locate import Locator, Snapshot, answer, read, seen_progress
 from openclaw.runtime.queries import LONG_POLL_S, Args
 
 PREFIX_CHARS_MIN = 4
 PROGRESS_S = 2.0
+AWAY_S = 1.0  # between two looks at a task whose owner is away
 CANCELLED_AT_ONCE_MAX = 1024
 DAY_S = 86400.0
 
 _encode = msgspec.msgpack.encode
-_submission = msgspec.msgpack.Decoder(Submission).decode
-_progress = msgspec.msgpack.Decoder(Progress).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A task as its owner has it on disk."""
-
-    owner: NodeId
-    submission: Submission
-    progress: Progress
-
-    @property
-    def done(self) -> bool:
-        """Final, and its outputs are at the owner."""
-        return self.progress.state.final and self.progress.fetched
 
 
 class Tasks:
@@ -47,6 +32,7 @@ class Tasks:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.locator = Locator(context)
         context.queries.answerers |= {
             "task": self._answer_task,
             "find": self._answer_find,
@@ -54,22 +40,35 @@ class Tasks:
         }
 
     def doc(self, snapshot: Snapshot) -> Doc:
-        return task_doc(snapshot.submission, snapshot.progress, snapshot.owner, self._context.name_of)
+        return task_doc(snapshot.submission, snapshot.progress, self._context.name_of)
 
     async def read(self, task: TaskId) -> Snapshot:
-        owner = owner_of(task)
-        if owner == self._context.me:
-            return self._local(task)
-        return self._snapshot(owner, await self._context.queries.ask(owner, "task", {"id": task}))
+        found = await self.locator.find(task)
+        if found is None:
+            owner = owner_of(task)
+            away = "" if owner in self._context.node.membership.alive() else "; its owner may be away"
+            raise MeshError(
+                f"there is no task {task}{away}; {self._keeping()}; see: openclaw tasks --all",
+                kind="no_such_task",
+            )
+        return found
 
     async def changed(self, seen: Snapshot, timeout_s: float = LONG_POLL_S) -> Snapshot:
-        """The next snapshot that differs from `seen`, or the same again after `timeout_s`."""
-        task = seen.submission.task
-        if seen.owner == self._context.me:
+        """The next snapshot that differs from `seen`, or the same again after `timeout_s`.
+
+        While its owner is away that is the best copy, and once it was taken over what the next owner says.
+        """
+        task, owner = seen.submission.task, seen.owner
+        if owner == self._context.me and self._context.store.has(task):
             return await self._local_change(task, seen.progress, timeout_s)
-        args: Args = {"id": task, "seen": _encode(seen.progress), "timeout_s": timeout_s}
-        answer = await self._context.queries.ask(seen.owner, "task", args, timeout_s + 5.0)
-        return self._snapshot(seen.owner, answer)
+        if owner != self._context.me and owner in self._context.node.membership.alive():
+            args: Args = {"id": task, "seen": _encode(seen.progress), "timeout_s": timeout_s}
+            try:
+                return read(owner, await self._context.queries.ask(owner, "task", args, timeout_s + 5.0))
+            except MeshError:
+                pass  # it went meanwhile
+        await asyncio.sleep(AWAY_S)
+        return await self.read(task)
 
     async def progress(self, snapshot: Snapshot) -> Doc | None:
         """How far the handler of a running task says it has come: whoever runs it is asked, nobody else knows."""
@@ -103,7 +102,7 @@ class Tasks:
 
     async def as_finished(self, tasks: Sequence[TaskId]) -> AsyncIterator[Snapshot]:
         """Each of `tasks` once it is done, in that order. One watcher for all of ours, a task for each other."""
-        mine = {task for task in tasks if owner_of(task) == self._context.me}
+        mine = {task for task in tasks if self._context.store.has(task)}
         queue: asyncio.Queue[TaskId | Snapshot | MeshError] = asyncio.Queue()
 
         async def elsewhere(task: TaskId) -> None:
@@ -112,7 +111,7 @@ class Tasks:
             except MeshError as error:
                 queue.put_nowait(error)
 
-        others = [asyncio.create_task(elsewhere(task)) for task in tasks if task not in mine]
+        others = {task: asyncio.create_task(elsewhere(task)) for task in tasks if task not in mine}
         try:
             self._context.moves.watch(mine, queue.put_nowait)
             for task in sorted(mine):
@@ -123,28 +122,35 @@ class Tasks:
                 if isinstance(found, MeshError):
                     raise found
                 if not isinstance(found, Snapshot):
-                    found = self._local(found)
+                    snapshot = self.locator.here(found)
+                    if snapshot is None or not (snapshot.done or self._context.store.has(found)):
+                        if found not in others:  # it has another owner since
+                            others[found] = asyncio.create_task(elsewhere(found))
+                        continue
+                    found = snapshot
                 if found.done and found.submission.task in left:
                     left.discard(found.submission.task)
                     yield found
         finally:
             self._context.moves.unwatch(mine, queue.put_nowait)
-            for other in others:
+            for other in others.values():
                 other.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.gather(*others.values(), return_exceptions=True)
 
-    def cancel(self, tasks: list[TaskId]) -> None:
+    async def cancel(self, tasks: Sequence[TaskId]) -> None:
         """Asks each task's owner; what came of it shows in the task."""
-        mine = tuple(task for task in tasks if owner_of(task) == self._context.me)
-        if mine:
-            self._context.post(CancelAsked(mine))
-        others: dict[NodeId, list[TaskId]] = {}
+        theirs: dict[NodeId, list[TaskId]] = {}
         for task in tasks:
-            if owner_of(task) != self._context.me:
-                others.setdefault(owner_of(task), []).append(task)
-        for owner, theirs in others.items():
-            for start in range(0, len(theirs), CANCELLED_AT_ONCE_MAX):
-                self._context.send(owner, Cancel(tuple(theirs[start : start + CANCELLED_AT_ONCE_MAX])))
+            here = self._context.node.owner.claim_of(task) is not None
+            owner = self._context.me if here else (await self.read(task)).owner
+            theirs.setdefault(owner, []).append(task)
+        for owner, asked in theirs.items():
+            for start in range(0, len(asked), CANCELLED_AT_ONCE_MAX):
+                part = tuple(asked[start : start + CANCELLED_AT_ONCE_MAX])
+                if owner == self._context.me:
+                    self._context.post(CancelAsked(part))
+                else:
+                    self._context.send(owner, Cancel(part))
 
     async def resolve(self, prefix: str) -> TaskId:
         """The one task whose id is or begins with `prefix`, here or at any live node."""
@@ -162,9 +168,9 @@ class Tasks:
                 ),
                 return_exceptions=True,
             )
-            for answer in answers:
-                if isinstance(answer, dict):
-                    ids = answer.get("ids")
+            for said in answers:
+                if isinstance(said, dict):
+                    ids = said.get("ids")
                     found |= {TaskId(str(each)) for each in ids} if isinstance(ids, list) else set()
         match sorted(found):
             case [task]:
@@ -182,12 +188,12 @@ class Tasks:
     # --- at the owner ----------------------------------------------------------------------------
 
     def _local(self, task: TaskId) -> Snapshot:
-        found = self._context.store.task(task)
+        found = self.locator.here(task)
         if found is None:
             raise MeshError(
                 f"there is no task {task}; {self._keeping()}; see: openclaw tasks", kind="no_such_task"
             )
-        return Snapshot(self._context.me, *found)
+        return found
 
     def _keeping(self) -> str:
         """Why a task may be gone that somebody remembers."""
@@ -209,34 +215,20 @@ class Tasks:
         finally:
             self._context.moves.unwatch((task,), signal.fire)
 
-    def _snapshot(self, owner: NodeId, answer: Args) -> Snapshot:
-        try:
-            return Snapshot(
-                owner, _submission(_bytes(answer["submission"])), _progress(_bytes(answer["progress"]))
-            )
-        except (KeyError, msgspec.MsgspecError) as error:
-            raise MeshError(f"{self._context.name_of(owner)} answered what cannot be read: {error}") from None
-
     async def _answer_task(self, _peer: NodeId, args: Args) -> Args:
         task = TaskId(str(args["id"]))
         if "seen" in args:
             timeout_s = min(LONG_POLL_S, float(str(args.get("timeout_s", LONG_POLL_S))))
-            snapshot = await self._local_change(task, _progress(_bytes(args["seen"])), timeout_s)
+            snapshot = await self._local_change(task, seen_progress(args), timeout_s)
         else:
             snapshot = self._local(task)
-        return {"submission": _encode(snapshot.submission), "progress": _encode(snapshot.progress)}
+        return answer(snapshot)
 
     async def _answer_progress(self, _peer: NodeId, args: Args) -> Args:
         return {"progress": self._reported(args)}
 
     async def _answer_find(self, _peer: NodeId, args: Args) -> Args:
         return {"ids": list(self._context.store.find(str(args["prefix"])))}
-
-
-def _bytes(value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise msgspec.ValidationError("expected bytes")
-    return value
 
 
 def outcome_row(tasks: Tasks, snapshot: Snapshot) -> Doc:

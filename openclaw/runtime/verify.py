@@ -14,7 +14,7 @@ import re
 
 import msgspec
 
-from openclaw.ids import Incarnation, NodeId, owner_of
+from openclaw.ids import KEYED, Incarnation, NodeId, TaskId, owner_of
 from openclaw.messages import (
     Ack,
     AnyMessage,
@@ -24,15 +24,17 @@ from openclaw.messages import (
     Elect,
     ElectAnswer,
     Gossip,
+    Guard,
     Higher,
     Item,
+    Kept,
     MetaHave,
     Offer,
     Ping,
     PingRequest,
     Rumour,
 )
-from openclaw.records import Batch, Kind
+from openclaw.records import Batch, Kind, Needs
 from openclaw.runtime.context import Context
 from openclaw.runtime.docs import decode_payload
 from openclaw.trust.batches import leaf, needs_bytes, verify_batch
@@ -46,25 +48,64 @@ def admit(context: Context, message: AnyMessage, sender: NodeId) -> AnyMessage |
     """`message` with what is not genuine taken out, or None when nothing is left of it."""
     if not _credible(context, message, sender):
         return None
-    if not isinstance(message, Assign):
-        return message
-    items = tuple(item for item in message.items if _genuine(context, message.batches, item))
-    if len(items) == len(message.items):
-        return message
+    match message:
+        case Assign(items=items, batches=batches):
+            genuine = tuple(item for item in items if _genuine_item(context, batches, item))
+            return message if len(genuine) == len(items) else _only(message, genuine)
+        case Guard(items=kept, batches=batches):
+            copies = tuple(item for item in kept if _genuine_copy(context, batches, item))
+            return message if len(copies) == len(kept) else _only(message, copies)
+        case _:
+            return message
+
+
+def _only(message: Assign | Guard, items: tuple[object, ...]) -> AnyMessage | None:
     return msgspec.structs.replace(message, items=items) if items else None
 
 
-def _genuine(context: Context, batches: tuple[Batch, ...], item: Item) -> bool:
-    """The owner whom the task's id names signed exactly this task, these needs and this payload."""
-    key = context.mesh.roster.signing_key(owner_of(item.task))
-    if key is None or item.batch >= len(batches) or not TASK_ID.fullmatch(item.task):
+def _genuine_item(context: Context, batches: tuple[Batch, ...], item: Item) -> bool:
+    """Its submitter signed exactly this task, these needs and this payload."""
+    submitter = item.submitter or item.token.owner
+    signed = _signed(context, batches, item.batch, item.leaf, submitter, item.task, item.needs, item.payload)
+    return signed and _as_needed(item)
+
+
+def _genuine_copy(context: Context, batches: tuple[Batch, ...], item: Kept) -> bool:
+    """The same of a copy; without its submission it only says how far the task is."""
+    submission, task = item.submission, item.progress.task
+    if submission is None:
+        return TASK_ID.fullmatch(task) is not None
+    return submission.task == task and _signed(
+        context,
+        batches,
+        item.batch,
+        submission.leaf,
+        submission.submitter,
+        task,
+        submission.needs,
+        submission.payload,
+    )
+
+
+def _signed(
+    context: Context,
+    batches: tuple[Batch, ...],
+    index: int,
+    place: int,
+    submitter: NodeId,
+    task: TaskId,
+    needs: Needs,
+    payload: bytes,
+) -> bool:
+    key = context.mesh.roster.signing_key(submitter)
+    if key is None or index >= len(batches) or not TASK_ID.fullmatch(task):
         return False
-    if not _as_needed(item):
+    if owner_of(task) not in (submitter, KEYED):
         return False
-    batch = batches[item.batch]
-    start = item.leaf * LEAF_BYTES
+    batch = batches[index]
+    start = place * LEAF_BYTES
     signed = batch.leaves[start : start + LEAF_BYTES]
-    return signed == leaf(item.task, needs_bytes(item.needs), item.payload) and verify_batch(
+    return signed == leaf(task, needs_bytes(needs), payload) and verify_batch(
         key, context.mesh.mesh_id, batch
     )
 

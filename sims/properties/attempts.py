@@ -129,7 +129,8 @@ class OnlyWhatWasAssigned(Inside):
                 f"{host.name} runs {run.task} by a grant of {run.epoch}; it has {self._epochs.get(host)}"
             )
         order = mine[0]
-        if not order.sender == run.owner == run.token.owner == owner_of(run.task):
+        named = owner_of(run.task) if not run.token.takeover else run.token.owner
+        if not order.sender == run.owner == run.token.owner == named:
             self.fail(f"{host.name} runs {run.task}, which {order.sender} gave it")
         if order.payload != run.payload:
             self.fail(f"{host.name} runs {run.task} with another payload than it was given")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token
-from openclaw.messages import Ask, Assign, End, Have, Outcomes, Status
+from openclaw.messages import Adopt, Ask, Assign, End, Have, Outcomes, Status
 from openclaw.messages import Started as Running
-from openclaw.notes import Accepted, MemberChanged, TaskMoved
+from openclaw.notes import Accepted, MemberChanged, TaskMoved, Yielded
 from openclaw.records import Exit, Progress, State
 from sims.properties.base import Property
 from sims.properties.views import Pause, Second, Views, clock
@@ -45,7 +45,7 @@ class EveryTaskEnds(Property):
         self._running.pop(key, None)
 
     def unmet(self, world: World) -> list[str]:
-        rows = [(task, world.owner_host(task).disk.progress(task)) for task in self.accepted]
+        rows = [(task, world.row(task)) for task in self.accepted]
         open_ = [(task, row) for task, row in rows if row is not None and not row.state.final]
         return [f"{task} is {row.state}" for task, row in open_ if not self._runs(row)]
 
@@ -122,7 +122,7 @@ class NobodyWaitsForEver(Property):
         "of it, or is asked; one that is gone is waited for as long as its grace lasts."
     )
     hears = (Started, Pause, Second, Have, Running, Outcomes)
-    says = (TaskMoved, Assign, Ask, End)
+    says = (TaskMoved, Yielded, Assign, Ask, Adopt, End)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -154,6 +154,11 @@ class NobodyWaitsForEver(Property):
                         touched.update((item.task, now) for item in items)
                     case Send(message=Ask(items=asked) | End(items=asked)):
                         touched.update((task, now) for task, _ in asked if task in active)
+                    case Send(message=Adopt(items=adopted)):
+                        touched.update((task, now) for task, _, _ in adopted if task in active)
+                    case Yielded(copies=copies):
+                        for copy in copies:
+                            active.pop(copy.progress.task, None)
                     case _:
                         pass
         if self._views.gap_s(host) > 1.0:
@@ -171,7 +176,10 @@ class NobodyWaitsForEver(Property):
         if (active or host.node.owner.queued) and (due is None or due > now + _WAIT_S_MAX):
             self.fail(f"{host.name} has unfinished tasks, and nothing to do before {due}")
         since = settings.ask_every_s + settings.ask_after_s + _SLACK_S
+        entries = host.node.owner.ledger.tasks
         for task, worker in active.items():
+            if (entry := entries.get(task)) is not None and entry.held is not None:
+                continue  # a stated wait: for every node that may have a copy to know of its intent
             known = view.members.get(worker)
             lives = worker == host.id or (known is not None and known.status is Status.ALIVE)
             steady = now - max(view.started_at, known.since if known else 0.0, view.woke_at) > since

@@ -22,8 +22,9 @@ from openclaw.messages import (
     Status,
 )
 from openclaw.notes import LeaderChanged, LoadChanged, MemberChanged, Note, TaskMoved, TurnTaken
-from openclaw.records import ONE_SLOT, Kind, Meta, Needs, Policy, Progress, State
+from openclaw.records import ONE_SLOT, Kind, Meta, Needs, Policy, Progress, State, Table
 from sims.properties.leading import Book, Place, changed, depth, grants
+from sims.properties.tasks import placed_anew
 from sims.properties.views import Inside, View, Views, clock, enrolled
 
 if TYPE_CHECKING:
@@ -258,7 +259,9 @@ class GrantsAreUsedOnce(Inside):
                 pass
         for effect in effects:
             match effect:
-                case Store(value=Progress(state=State.PLACED) as progress):
+                case Store(value=Progress(state=State.PLACED) as progress) if placed_anew(
+                    host.disk.progress(progress.task), progress
+                ):
                     self._placed(host, progress, view)
                 case TaskMoved(state=State.PLACED, reason="leaderless", worker=worker):
                     self._probed(host, worker)
@@ -319,7 +322,9 @@ class TakenBackWhenAsked(Inside):
 
 class DemandIsTrue(Inside):
     name = "demand"
-    sentence = "An owner tells the leader that it follows all that waits, and a worker how full it is and what it took."
+    sentence = (
+        "An owner tells its leader all that waits undoubted, and a worker how full it is and what it took."
+    )
     hears = (Started, Assign, LeaderChanged)
     says = (Store, LoadChanged, Demand, Report)
 
@@ -348,6 +353,8 @@ class DemandIsTrue(Inside):
             match effect:
                 case Store(value=Progress() as row):
                     self._states[host][row.task] = row.state
+                case Store(table=Table.PROGRESS, key=key, value=None):
+                    self._states[host].pop(key, None)
                 case LoadChanged():
                     self._loads[host] = effect
                 case Send(to=to, message=(Demand() | Report()) as message):
@@ -375,7 +382,9 @@ class DemandIsTrue(Inside):
         waits = sum(state is State.QUEUED for state in self._states[host].values())
         told = sum(row.count for row in demand.rows)
         whole = len(demand.rows) < host.world.settings.demand_rows_max
-        if told > waits or (whole and told < waits):
+        owner = host.node.owner if host.node is not None else None
+        doubtful = sum(entry.sought for entry in owner.ledger.tasks.values()) if owner is not None else 0
+        if told > waits or (whole and told < waits - doubtful):
             self.fail(f"{host.name} asks for {told} places while {waits} tasks wait")
 
     def _reported(self, host: Host, report: Report) -> None:

@@ -16,10 +16,10 @@ from openclaw.effects import (
     Store,
     Submitted,
 )
-from openclaw.ids import TaskId, Token
+from openclaw.ids import Claim, TaskId, Token
 from openclaw.messages import Assign, Cancel
 from openclaw.notes import Accepted
-from openclaw.records import FINAL, Attempt, Counts, Exit, Number, Progress, State, Submission, Table
+from openclaw.records import FINAL, Attempt, Copy, Counts, Exit, Number, Progress, State, Submission, Table
 from sims.properties.base import Property
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _S = State
 NEXT: Mapping[State | None, frozenset[State]] = {
     None: frozenset({_S.QUEUED}),
-    _S.QUEUED: FINAL | {_S.PLACED, _S.RUNNING},
+    _S.QUEUED: FINAL | {_S.PLACED, _S.RUNNING, _S.CANCELLING},
     _S.RETRYING: FINAL | {_S.QUEUED, _S.RUNNING},
     _S.PLACED: FINAL | {_S.RUNNING, _S.QUEUED, _S.RETRYING, _S.CANCELLING},
     _S.RUNNING: FINAL | {_S.QUEUED, _S.RETRYING, _S.CANCELLING},
@@ -50,9 +50,17 @@ def moved(host: Host, stores: Sequence[Store]) -> Iterator[tuple[Progress | None
             before[row.task] = row
 
 
+def placed_anew(old: Progress | None, new: Progress) -> bool:
+    """Whether a row says that its owner gave the task to a worker: not what it adopts, nor what it says again."""
+    again = old is not None and (old.state, old.token) == (new.state, new.token)
+    return not again and not new.story[-1].reason.startswith("adopted")
+
+
 class AcceptedIsDurable(Property):
     name = "accepted is durable"
-    sentence = "A task that was promised is on its owner's disk as it was submitted, and stays there."
+    sentence = (
+        "What was promised is on its owner's disk as it was submitted, and stays there or becomes a copy."
+    )
     hears = (Submitted,)
     says = (Accepted,)
 
@@ -73,11 +81,13 @@ class AcceptedIsDurable(Property):
                     self.fail(f"{host.name} keeps {task} otherwise than it was submitted")
 
     def committing(self, host: Host, stores: Sequence[Store]) -> None:
+        yielded = {copy.progress.task for store in stores if isinstance(copy := store.value, Copy)}
         for store in stores:
-            if store.table in (Table.TASKS, Table.PROGRESS) and store.value is None:
+            deleted = store.table in (Table.TASKS, Table.PROGRESS) and store.value is None
+            if deleted and TaskId(store.key) not in yielded:
                 self.fail(f"{host.name} deletes {store.key}")
             old = host.disk.submission(TaskId(store.key)) if store.table is Table.TASKS else None
-            if old is not None and old != store.value:
+            if old is not None and store.value is not None and old != store.value:
                 self.fail(f"{host.name} changes the submission of {store.key}")
 
 
@@ -109,7 +119,11 @@ class MovesAreLegal(Property):
             told = -1 if old is None or not old.story else old.story[-1].n
             lines = [line for line in new.story if line.n > told]
             if old is not None and was == new.state and not lines:
-                continue  # something beside the state: its outputs are here
+                continue  # something beside the state: its outputs are here, or its guardian is another
+            if old is None and new.takeover:
+                if new.state not in (_S.QUEUED, _S.CANCELLING) or "taken over" not in lines[-1].reason:
+                    self.fail(f"{host.name} takes {new.task} over as {new.state}: {lines[-1:]}")
+                continue
             if not lines or lines[-1].state is not new.state or lines[-1].n != told + 1:
                 self.fail(f"the story of {new.task} ends with {new.story[-1:]} as it becomes {new.state}")
             if new.state not in NEXT[was]:
@@ -123,7 +137,7 @@ class TokensAreNew(Property):
     )
 
     def __init__(self) -> None:
-        self._highest: dict[TaskId, Token] = {}
+        self._highest: dict[tuple[TaskId, Claim], Token] = {}
 
     def committing(self, host: Host, stores: Sequence[Store]) -> None:
         raised = [
@@ -133,16 +147,17 @@ class TokensAreNew(Property):
         ]
         incarnation = max([host.disk.number("incarnation"), *raised])
         for old, new in moved(host, stores):
-            if new.state is not State.PLACED or new.token is None:
+            if new.state is not State.PLACED or new.token is None or not placed_anew(old, new):
                 continue
-            before = self._highest.get(new.task)
+            key = (new.task, new.claim)
+            before = self._highest.get(key)
             if before is not None and new.token <= before:
                 self.fail(f"{host.name} places {new.task} under {new.token} after {before}")
             if new.token.owner != host.id or new.token.incarnation > incarnation:
                 self.fail(f"{host.name} mints {new.token}, and is in {incarnation}")
             if old is not None and new.attempt != old.attempt + 1:
                 self.fail(f"attempt {new.attempt} of {new.task} follows {old.attempt}")
-            self._highest[new.task] = new.token
+            self._highest[key] = new.token
 
 
 class IntentFirst(Property):
@@ -183,7 +198,7 @@ class RetriesAreCounted(Property):
     sentence = "A task runs again after a failure as often as was asked for, and never for another reason of its own."
 
     def __init__(self) -> None:
-        self._counted: dict[TaskId, set[Token | None]] = {}
+        self._counted: dict[tuple[TaskId, Claim], set[Token | None]] = {}
 
     def committing(self, host: Host, stores: Sequence[Store]) -> None:
         for old, new in moved(host, stores):
@@ -203,7 +218,7 @@ class RetriesAreCounted(Property):
         if new.failures > old.failures or ended:
             if new.failures > old.failures and new.state is not State.RETRYING:
                 self.fail(f"a failure of {new.task} is counted as it becomes {new.state}")
-            counted = self._counted.setdefault(new.task, set())
+            counted = self._counted.setdefault((new.task, new.claim), set())
             if new.token in counted:
                 self.fail(f"the failure of {new.task} under {new.token} is counted again")
             counted.add(new.token)
@@ -298,6 +313,8 @@ class CountsAgree(Property):
         for store in stores:
             if isinstance(store.value, Progress):
                 states[store.value.task] = store.value.state
+            elif store.table is Table.PROGRESS:
+                states.pop(TaskId(store.key), None)
             elif isinstance(store.value, Counts):
                 shown = Counter(_SHOWN_AS.get(state, state).value for state in states.values())
                 right = Counts(**{name: shown[name] for name in Counts.__struct_fields__})

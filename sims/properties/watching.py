@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event, Received, Send, Started, Store
 from openclaw.ids import NodeId, TaskId, Token
-from openclaw.messages import End, Have, Holding, Status
+from openclaw.messages import Assign, End, Have, Holding, Status
 from openclaw.messages import Started as Running
 from openclaw.notes import MemberChanged, Note, TaskMoved
 from openclaw.records import Progress, State
@@ -28,12 +28,13 @@ class GraceIsGiven(Inside):
         "is --once, or whose worker said that it is back soon, after the whole of it. What ran then took it with it."
     )
     hears = ()
-    says = (MemberChanged, TaskMoved)
+    says = (MemberChanged, TaskMoved, Assign)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
         self._ran_since: dict[tuple[Host, int, TaskId], float] = {}
         self._workers: dict[tuple[Host, int, NodeId], Known] = {}
+        self._assigned: set[tuple[TaskId, Token]] = set()
 
     def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -41,6 +42,8 @@ class GraceIsGiven(Inside):
                 now = clock(host)
                 known = Known(effect.status, effect.incarnation, now, now, effect.back_soon)
                 self._workers[host, host.starts, effect.node] = known
+            if isinstance(effect, Send) and isinstance(effect.message, Assign):
+                self._assigned.update((item.task, item.token) for item in effect.message.items)
             if not isinstance(effect, TaskMoved):
                 continue
             key = (host, host.starts, effect.task)
@@ -67,8 +70,10 @@ class GraceIsGiven(Inside):
         known = self._workers.get((host, host.starts, row.worker))
         now, settings = clock(host), host.world.settings
         submission = host.disk.submission(row.task)
-        if known is None or submission is None:
+        if known is None or submission is None or row.token is None:
             return
+        if (row.task, row.token) not in self._assigned and submission.exclusive:
+            return  # it waited for its intent to be kept, and its worker never heard of it
         if known.status not in (Status.DOWN, Status.LEFT):
             self.fail(f"{host.name} gives {row.task} up on {row.worker}, which is {known.status.name}")
         waited_s = now - known.since
@@ -141,5 +146,7 @@ class CopiesAreEnded(Property):
                 return
         for task, token in items:
             row = host.node.owner.active(task) if host.node is not None else None
+            if row is None and host.node is not None and host.node.guardian.copy(task) is not None:
+                continue  # another owns it now, and is told
             if row is None or row.state.final or row.token != token or row.worker != event.sender:
                 owed.setdefault((event.sender, task, token), now)

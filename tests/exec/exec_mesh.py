@@ -6,7 +6,9 @@ Tests pull any cable (`cut`), crash and restart nodes, and read what started fro
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -14,6 +16,7 @@ from openclaw import effects as e
 from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.config import Settings
+from openclaw.exec.guardian import Guardian
 from openclaw.exec.leader import Leader
 from openclaw.exec.owner import Owner
 from openclaw.exec.worker import Worker
@@ -21,6 +24,7 @@ from openclaw.ids import NO_EPOCH, Epoch, Incarnation, NodeId, TaskId, Token, mi
 from openclaw.records import (
     Attempt,
     Batch,
+    Copy,
     Counts,
     Exit,
     Held,
@@ -28,6 +32,7 @@ from openclaw.records import (
     Member,
     Meta,
     Needs,
+    Number,
     Progress,
     Record,
     Restored,
@@ -36,6 +41,7 @@ from openclaw.records import (
     Table,
 )
 
+BETWEEN = (n.TakeOver, n.Yielded, n.Replaced, n.Contested)
 EVERYTHING = frozenset({"observe", "skill", "shell", "admin"})
 WALL_OFFSET_S = 1_000_000.0
 
@@ -63,6 +69,7 @@ class Node:
     owner: Owner
     worker: Worker
     leader: Leader
+    guardian: Guardian
     disk: dict[tuple[Table, str], Record] = field(default_factory=dict)
     process: dict[tuple[TaskId, Token], Exit | None] = field(default_factory=dict)  # in the executor
     inbox: deque[e.Event | n.Note] = field(default_factory=deque)
@@ -92,6 +99,7 @@ class Mesh:
         self.ids = [node_id(i) for i in range(count)]
         self.members = {n: Member(n, f"n{i}", EVERYTHING) for i, n in enumerate(self.ids)}
         self.fuses: dict[NodeId, int] = {}  # crash within the next batch, after so many effects
+        self._numbers = itertools.count(1)
         self.epoch: Epoch | None = None
         self.nodes = {n: self._node(n, "boot0", Restored()) for n in self.ids}
         for node in self.nodes.values():
@@ -106,13 +114,11 @@ class Mesh:
         def rng(stream: str) -> Random:
             return Random(f"{self.seed}:{me}:{boot}:{stream}")
 
-        return Node(
-            me,
-            boot,
-            Owner(me, boot, self.settings, rng("owner"), restored),
-            Worker(me, boot, self.settings, rng("worker"), restored),
-            Leader(me, self.settings, rng("leader")),
-        )
+        owner = Owner(me, boot, self.settings, rng("owner"), restored)
+        guardian = Guardian(me, self.settings, restored, owner)
+        owner.copy_of = guardian.copy
+        worker = Worker(me, boot, self.settings, rng("worker"), restored)
+        return Node(me, boot, owner, worker, Leader(me, self.settings, rng("leader")), guardian)
 
     def _begin(self, node: Node) -> None:
         node.inbox.append(e.Started(self.meta(node.me), WALL_OFFSET_S))
@@ -191,8 +197,7 @@ class Mesh:
 
     def submit(self, number: int, count: int = 1, **fields: object) -> list[TaskId]:
         node = self[number]
-        first = len([key for key in node.disk if key[0] is Table.TASKS]) + 1
-        tasks = tuple(submission(node.me, first + i, **fields) for i in range(count))
+        tasks = tuple(submission(node.me, next(self._numbers), **fields) for _ in range(count))
         self.give(number, e.Submitted(tasks))
         self.run()
         return [task.task for task in tasks]
@@ -223,23 +228,22 @@ class Mesh:
         self.run()
 
     def _deadlines(self, node: Node) -> list[float]:
-        machines = (node.owner, node.worker, node.leader)
+        machines = (node.owner, node.worker, node.leader, node.guardian)
         return [d for machine in machines if (d := machine.next_deadline()) is not None]
 
     def _batch(self, node: Node) -> bool:
-        machines = (node.owner, node.worker, node.leader)
+        machines = (node.owner, node.worker, node.leader, node.guardian)
         effects: list[e.Effect] = []
         events = 0
         while node.inbox:
             event = node.inbox.popleft()
             events += 1
-            for machine in machines:
-                effects += machine.handle(event, self.now)
+            effects += self._offer(node, machines, event)
         for machine in machines:
             due = machine.next_deadline()
             if due is not None and due <= self.now:
                 events += 1
-                effects += machine.handle(e.Tick(), self.now)
+                effects += self._offer(node, (machine,), e.Tick())
         fuse = self.fuses.pop(node.me, None) if effects else None
         if fuse == 0:  # before the commit: only what may leave early has left
             early = [x for x in effects if isinstance(x, e.Send) and isinstance(x.message, m.EARLY)]
@@ -260,6 +264,16 @@ class Mesh:
             self.crash(self.number(node.me))
         return events > 0
 
+    def _offer(self, node: Node, machines: Sequence[e.Machine], event: e.Event | n.Note) -> list[e.Effect]:
+        """All effects of one event and of what the machines tell each other because of it, at one instant."""
+        effects: list[e.Effect] = []
+        for machine in machines:
+            for effect in machine.handle(event, self.now):
+                effects.append(effect)
+                if isinstance(effect, BETWEEN):
+                    effects += self._offer(node, (node.owner, node.guardian), effect)
+        return effects
+
     def _perform(self, node: Node, effect: e.Effect) -> None:
         match effect:
             case e.Send(to=to, message=message):
@@ -277,6 +291,13 @@ class Mesh:
                     self._exit(node, task, token, Exit(130, ended_by=reason))
             case e.Forget(task=task, token=token):
                 node.process.pop((task, token), None)
+            case e.Recall(number=number, tasks=tasks):
+                node.inbox.append(e.Recalled(number, ended(node.disk, tasks)))
+            case e.Fetch(task=task, token=token):
+                if effect.kept:
+                    node.inbox.append(e.Fetched(task, token, True))
+                else:
+                    node.notes.append(effect)
             case e.Store():
                 pass
             case _:
@@ -302,11 +323,9 @@ class Mesh:
     # --- what is to be seen ----------------------------------------------------------------------
 
     def progress(self, task: TaskId) -> Progress:
-        for node in self.nodes.values():
-            row = node.disk.get((Table.PROGRESS, task))
-            if isinstance(row, Progress):
-                return row
-        raise KeyError(task)
+        """As whoever owns it has it; of several, who has the highest claim."""
+        rows = [node.disk.get((Table.PROGRESS, task)) for node in self.nodes.values()]
+        return max((row for row in rows if isinstance(row, Progress)), key=lambda row: row.claim)
 
     def state(self, task: TaskId) -> State:
         return self.progress(task).state
@@ -325,9 +344,12 @@ def restored(disk: dict[tuple[Table, str], Record]) -> Restored:
     submissions: list[Submission] = []
     progress: list[Progress] = []
     attempts: list[Attempt] = []
+    copies: list[Copy] = []
     for (table, key), row in disk.items():
         match row:
-            case Progress() if not row.state.final or not row.fetched:
+            case Copy() if table is Table.COPIES:
+                copies.append(row)
+            case Progress() if not row.over:
                 kept = disk[Table.TASKS, key]
                 assert isinstance(kept, Submission)
                 submissions.append(kept)
@@ -343,4 +365,23 @@ def restored(disk: dict[tuple[Table, str], Record]) -> Restored:
         submissions=tuple(submissions),
         progress=tuple(progress),
         attempts=tuple(attempts),
+        copies=tuple(copies),
+        heard=tuple(
+            (NodeId(key.removeprefix("heard:")), float(row.value))
+            for (table, key), row in disk.items()
+            if table is Table.META and isinstance(row, Number)
+        ),
     )
+
+
+def ended(disk: dict[tuple[Table, str], Record], tasks: Sequence[TaskId]) -> tuple[Copy, ...]:
+    """Those of `tasks` that the disk has the end of."""
+    found: list[Copy] = []
+    for task in tasks:
+        submission, progress = disk.get((Table.TASKS, task)), disk.get((Table.PROGRESS, task))
+        copy = disk.get((Table.RESULTS, task))
+        if isinstance(submission, Submission) and isinstance(progress, Progress) and progress.state.final:
+            found.append(Copy(submission, progress))
+        elif isinstance(copy, Copy):
+            found.append(copy)
+    return tuple(found)

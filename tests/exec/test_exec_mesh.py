@@ -916,7 +916,7 @@ def test_storms_lose_and_double_nothing(seed: int) -> None:
     no_token_started_twice(mesh)
     assert max(Counter(task for task, _, _ in mesh.starts if task in once).values(), default=0) <= 1
     assert rows(mesh, Table.ATTEMPTS) == 0
-    counts = [mesh[0].owner.counts, mesh[1].owner.counts]
+    counts = [node.owner.counts for node in mesh.nodes.values()]
     assert sum(c.succeeded + c.failed + c.lost for c in counts) == len(accepted)
     assert sum(c.queued + c.placed + c.running for c in counts) == 0
 

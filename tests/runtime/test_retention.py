@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from openclaw.config import DATED_S_MIN, Limits, Settings
 from openclaw.effects import Effect, Event, Started, WallClock
@@ -25,6 +26,7 @@ from openclaw.node import Node
 from openclaw.notes import CountsChanged, Forgotten
 from openclaw.records import (
     Batch,
+    Copy,
     Ended,
     Exit,
     InputFile,
@@ -73,6 +75,14 @@ def task(
         Write(Table.TASKS, submission.task, submission),
         Write(Table.PROGRESS, submission.task, progress),
     ]
+
+
+def copied(name: TaskId, *, days_ago: float = 100.0) -> list[Write]:
+    """A task of another owner that is over."""
+    submission, progress = (row.value for row in task(1, days_ago=days_ago))
+    assert isinstance(submission, Submission)
+    assert isinstance(progress, Progress)
+    return [Write(Table.RESULTS, name, Copy(replace(submission, task=name), replace(progress, task=name)))]
 
 
 class World:
@@ -205,9 +215,11 @@ async def test_a_crash_in_the_midst_of_it_leaves_a_whole_store_and_the_next_goes
 
 
 async def test_logs_go_with_their_task_and_strays_at_the_start(world: Callable[..., World]) -> None:
-    async with running(world(task(1), task(2, days_ago=1))) as there:
+    another, older = TaskId("b" * 16 + "-x"), TaskId("b" * 16 + "-y")
+    rows = (task(1), task(2, days_ago=1), copied(another, days_ago=1), copied(older))
+    async with running(world(*rows)) as there:
         logs = [there.sources.kept(name_of(number), "stdout") for number in (1, 2, 3)]
-        foreign = there.sources.kept(TaskId("b" * 16 + "-x"), "stdout")
+        foreign = there.sources.kept(another, "stdout")
         for log in (*logs, foreign):
             log.write_bytes(b"log")
         await there.retention.sweep()
@@ -215,6 +227,8 @@ async def test_logs_go_with_their_task_and_strays_at_the_start(world: Callable[.
         there.retention._drop_strays()
         assert [log.exists() for log in logs] == [False, True, False]
         assert foreign.exists(), "whoever keeps another node's task keeps its log"
+        assert there.store.copy(another) is not None
+        assert there.store.copy(older) is None, "copies are forgotten by age as well"
 
 
 async def test_no_file_goes_that_a_task_needs_or_that_was_just_used(world: Callable[..., World]) -> None:

@@ -1,0 +1,284 @@
+"""How a task changes its owner: taken over from one that is gone, or yielded to one that took it over from us.
+
+Promises: whoever takes over asks every live node first, adopts what runs or has ended, and runs again only what
+nobody knows; an exclusive task with an intent starts again only when its worker has sworn that it never started;
+of two owners that meet the higher claim stays, an end beats no end, and what ran twice is kept as evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from openclaw import messages as m
+from openclaw import notes as n
+from openclaw.effects import Send
+from openclaw.exec.custody import Custody
+from openclaw.exec.guards import pack
+from openclaw.exec.ledger import Entry, Ledger
+from openclaw.exec.outbox import cut
+from openclaw.exec.outcome import explain, ran
+from openclaw.exec.task import ACTIVE, WAITING
+from openclaw.exec.watch import Watch
+from openclaw.ids import NOBODY, Claim, NodeId, TaskId, Token, short
+from openclaw.messages import Holding, Status
+from openclaw.records import Copy, Progress, State
+
+_RIVALS_MAX = 8
+_SIGNIFICANCE = {
+    Holding.ENDED: 4,
+    Holding.RUNNING: 3,
+    Holding.WAITING: 2,
+    Holding.MAYBE_STARTED: 1,
+    Holding.NOT_STARTED: 0,
+}
+
+Attempts = dict[tuple[NodeId, Token], Holding]
+
+
+@dataclass(slots=True, eq=False)
+class _Round:
+    """One question to everybody. `left` are the answers that are missing: what a worker has, what a disk knows."""
+
+    tasks: tuple[TaskId, ...]
+    left: set[tuple[NodeId, str]]
+    asked: set[NodeId]
+    found: dict[TaskId, Attempts] = field(default_factory=dict)
+
+
+class Succession:
+    def __init__(self, ledger: Ledger, watch: Watch, custody: Custody) -> None:
+        self.ledger = ledger
+        self.settings = ledger.settings
+        self._watch = watch
+        self._custody = custody
+        self._rounds: dict[int, _Round] = {}
+        self._asked = 0
+
+    # --- taking over -----------------------------------------------------------------------------
+
+    def take_over(self, note: n.TakeOver, now: float) -> None:
+        for copy in note.copies:
+            self._custody.keep(self.ledger.inherit(copy, now, note.reason))
+        self.seek(now)
+
+    def seek(self, now: float) -> None:
+        """Ask everybody about what was taken over and is in no round yet."""
+        under_way = {task for round in self._rounds.values() for task in round.tasks}
+        by_takeover: dict[int, list[TaskId]] = {}
+        for task, entry in self.ledger.tasks.items():
+            if entry.sought and task not in under_way:
+                by_takeover.setdefault(entry.progress.takeover, []).append(task)
+        nodes = [node for node in sorted(self._watch.peers) if self._watch.up(node)]
+        for takeover, tasks in sorted(by_takeover.items()):
+            for part in cut(tasks):
+                self._asked += 1
+                left = {(node, what) for node in nodes for what in ("found", "known")}
+                self._rounds[self._asked] = _Round(part, left, set(nodes))
+                seek = m.Seek(self._asked, takeover, part)
+                self.ledger.out.effects.extend(Send(node, seek) for node in nodes)
+                self.ledger.timers.set(now + self.settings.seek_s, "seek", str(self._asked))
+
+    def found(self, message: m.Found, sender: NodeId, now: float) -> None:
+        round = self._rounds.get(message.seq)
+        if round is None:
+            return
+        for task, token, holding in message.items:
+            round.found.setdefault(task, {})[sender, token] = holding
+        self._answered(message.seq, sender, "found", now)
+
+    def known(self, message: m.Known, sender: NodeId, now: float) -> None:
+        for item in message.items:
+            entry = self.ledger.tasks.get(item.progress.task)
+            if entry is not None and item.progress.state.final and entry.sought:
+                self._abandon(entry, item.progress)
+            elif entry is not None and item.progress.state.final:
+                self.join(entry, item.progress, now)
+            elif entry is not None and item.progress.intent and not entry.progress.intent:
+                theirs = item.progress
+                self.ledger.rewrite(
+                    entry, replace(entry.progress, intent=True, token=theirs.token, worker=theirs.worker)
+                )
+        if message.last:
+            self._answered(message.seq, sender, "known", now)
+
+    def member(self, node: NodeId, status: Status, now: float) -> None:
+        """Who is down answers nothing any more; who is back may know what became of a task."""
+        if status >= Status.DOWN:
+            for seq in list(self._rounds):
+                for what in ("found", "known"):
+                    self._answered(seq, node, what, now)
+        else:
+            self.seek(now)
+
+    def stranded(self, worker: NodeId, now: float) -> None:
+        """Only this worker can say whether an exclusive task began. While it is away we wait for its return."""
+        if self._watch.up(worker):
+            self.seek(now)
+
+    def timed_out(self, seq: int, now: float) -> None:
+        """Whoever is silent for so long and is not down is asked again; a task waits no longer than that."""
+        round = self._rounds.get(seq)
+        if round is not None:
+            round.asked -= {node for node, _ in round.left}
+            self._conclude(seq, now)
+
+    def _answered(self, seq: int, node: NodeId, what: str, now: float) -> None:
+        round = self._rounds.get(seq)
+        if round is None:
+            return
+        round.left.discard((node, what))
+        if not round.left:
+            self._conclude(seq, now)
+
+    def _conclude(self, seq: int, now: float) -> None:
+        round = self._rounds.pop(seq)
+        for task in round.tasks:
+            entry = self.ledger.tasks.get(task)
+            if entry is not None and entry.sought and not entry.progress.state.final:
+                self._settle(entry, round.found.get(task, {}), round.asked, now)
+
+    def _settle(self, entry: Entry, attempts: Attempts, asked: set[NodeId], now: float) -> None:
+        """Everybody has said what they have of one task."""
+        ranked = sorted(attempts.items(), key=lambda row: (_SIGNIFICANCE[row[1]], row[0][1]), reverse=True)
+        alive = [row for row in ranked if row[1] > Holding.NOT_STARTED]
+        entry.sought = False
+        if alive and alive[0][1] is not Holding.MAYBE_STARTED:
+            (node, token), holding = alive[0]
+            self._adopt(entry, node, token, holding, now)
+            for (other, rival), _ in alive[1:]:
+                self._claim(entry, other, rival)
+                self.ledger.out.end(other, entry.progress.task, rival, "superseded")
+        elif alive:
+            (node, token), _ = alive[0]
+            self._claim(entry, node, token)
+            self.ledger.out.acknowledge(node, entry.progress.task, token)
+            self._again(entry, now, f"node {short(node)} lost track of it", died=True)
+        elif entry.progress.intent and entry.progress.worker not in asked:
+            entry.sought = True
+            self.ledger.timers.set(now + self.settings.ask_every_s, "stranded", entry.progress.worker)
+        else:
+            self._again(entry, now, "nobody has it", died=False)
+
+    def _abandon(self, entry: Entry, theirs: Progress) -> None:
+        """It had ended before we took it over: there is nothing to own, and its result is kept as a copy."""
+        self.ledger.drop(entry)
+        self._custody.forget(theirs.task)
+        self.ledger.out.effects.append(n.Yielded((Copy(entry.submission, theirs),)))
+
+    def _again(self, entry: Entry, now: float, reason: str, *, died: bool) -> None:
+        if died or entry.progress.state is State.CANCELLING:
+            self.ledger.give_up(entry, now, reason, died=died)
+        else:
+            self.ledger.requeue(entry, now, reason, intent=False)
+
+    def _adopt(self, entry: Entry, node: NodeId, token: Token, holding: Holding, now: float) -> None:
+        self._claim(entry, node, token)
+        self.ledger.take_back(entry, node, token, now, waits=holding is Holding.WAITING)
+        entry.heard_s = now
+        entry.known = True
+        if entry.progress.state is State.CANCELLING:
+            self.ledger.out.end(node, entry.progress.task, token, "cancel")
+        self._watch.arm(node, now)
+
+    def _claim(self, entry: Entry, node: NodeId, token: Token) -> None:
+        self.ledger.out.adopt(node, entry.progress.task, token, entry.progress.takeover)
+
+    # --- two owners ------------------------------------------------------------------------------
+
+    def contested(self, note: n.Contested, now: float) -> None:
+        """Somebody claims a task of ours."""
+        theirs = note.progress
+        entry = self.ledger.tasks.get(theirs.task)
+        if entry is None:
+            return
+        if entry.progress.claim < theirs.claim:
+            self.give(entry, theirs.claim)
+            return
+        if theirs.state.final:
+            self.join(entry, theirs, now)
+        elif theirs.token is not None and theirs.worker and theirs.state in ACTIVE:
+            self._heard_of(entry, theirs.worker, theirs.token, now)
+        answer = m.Superseded(((theirs.task, entry.progress.claim),))
+        self.ledger.out.effects.append(Send(note.sender, answer))
+
+    def _heard_of(self, entry: Entry, worker: NodeId, token: Token, now: float) -> None:
+        """A former owner says where an attempt is: ours if we have none yet, else it ends."""
+        progress = entry.progress
+        if progress.token == token and progress.worker == worker:
+            return
+        if progress.state in WAITING or (progress.state is State.CANCELLING and not progress.worker):
+            entry.sought = False
+            self._adopt(entry, worker, token, Holding.RUNNING, now)
+        else:
+            self._claim(entry, worker, token)
+            self.ledger.out.end(worker, progress.task, token, "superseded")
+
+    def elsewhere(self, copy: Copy, worker: NodeId, token: Token) -> None:
+        """A worker speaks to us of a task that is not ours any more: its owner is told where the attempt is."""
+        said = Progress(
+            copy.progress.task,
+            State.RUNNING,
+            token=token,
+            worker=worker,
+            owner=token.owner,
+            takeover=token.takeover,
+        )
+        if token.owner == self.ledger.me:
+            self.ledger.out.effects.append(Send(copy.progress.claim.owner, m.Guard((), (m.Kept(said),))))
+
+    def superseded(self, message: m.Superseded) -> None:
+        for task, claim in message.items:
+            entry = self.ledger.tasks.get(task)
+            if entry is not None and entry.progress.claim < claim:
+                self.give(entry, claim)
+
+    def give(self, entry: Entry, claim: Claim) -> None:
+        """Yield: the next owner hears how far it is here, and we keep what we know as its copy."""
+        progress = entry.progress
+        task = progress.task
+        for guard in pack([(None, progress)], self.settings):
+            self.ledger.out.effects.append(Send(claim.owner, guard))
+        self.ledger.drop(entry)
+        self._custody.forget(task)
+        kept = replace(
+            progress, owner=claim.owner, takeover=claim.takeover, guardians=(), provisional=False,
+            state=progress.state if not progress.state.final else State.QUEUED,
+            exit=None, story=progress.story[:-1] if progress.state.final else progress.story,
+        )  # fmt: skip
+        if entry.submission.exclusive:  # until the next owner tells us, it may have started anywhere
+            kept = replace(kept, intent=True, worker=NOBODY)
+        self.ledger.out.effects.append(n.Yielded((Copy(entry.submission, kept, told=False),)))
+
+    def join(self, entry: Entry, theirs: Progress, now: float) -> None:
+        """What another owner of the task saw of its end. Ours stands if there is one."""
+        ours = entry.progress
+        if ours.state.final:
+            if theirs.token != ours.token and theirs.exit is not None and ran(theirs.exit):
+                text = f"{theirs.state} on node {short(theirs.worker)} (exit code {theirs.exit.code})"
+                if text not in ours.rivals and len(ours.rivals) < _RIVALS_MAX:
+                    self.ledger.rewrite(entry, replace(ours, rivals=(*ours.rivals, text)))
+                if theirs.token is not None:
+                    self.ledger.out.effects.append(n.Duplicate(ours.task, theirs.token))
+            return
+        if ours.token is not None and ours.worker and entry.held is None and ours.token != theirs.token:
+            self.ledger.out.end(ours.worker, ours.task, ours.token, "superseded")
+            self._watch.shadow(ours.worker, ours.task, ours.token, now)
+        entry.sought = False
+        entry.held = None
+        if theirs.exit is None or theirs.token is None:
+            self.ledger.finish(entry, theirs.state, now, theirs.error or "it ended at another owner")
+            return
+        self.ledger.conclude(
+            entry, theirs.state, theirs.exit, theirs.token, theirs.worker, now,
+            explain(theirs.exit) or f"it ended while node {short(theirs.claim.owner or NOBODY)} owned it",
+        )  # fmt: skip
+
+    def replaced(self, note: n.Replaced) -> None:
+        """A task that was over here ended elsewhere under a higher claim, which keeps it from now on."""
+        mine, theirs = note.mine.progress, note.theirs.progress
+        if mine.claim.owner == self.ledger.me:
+            self.ledger.disown(mine.task, mine.state)
+        if mine.token is not None and mine.token != theirs.token:
+            self.ledger.out.effects.append(n.Duplicate(mine.task, mine.token))

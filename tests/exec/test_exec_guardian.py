@@ -1,0 +1,331 @@
+"""Close the lid: what guardians keep, take over and give back, in a mesh of memory."""
+
+from __future__ import annotations
+
+import pytest
+from exec_mesh import Mesh, Node
+
+from openclaw import messages as m
+from openclaw import notes as n
+from openclaw.ids import NodeId, TaskId
+from openclaw.messages import Status
+from openclaw.records import Copy, Exit, Progress, State, Table
+
+GRACE_S = 31.0
+
+
+def guardian_of(mesh: Mesh, number: int) -> int:
+    guardian = mesh[number].owner.ledger.guardian
+    assert guardian is not None
+    return mesh.number(guardian)
+
+
+def copy_on(node: Node, task: TaskId) -> Copy | None:
+    row = node.disk.get((Table.COPIES, task)) or node.disk.get((Table.RESULTS, task))
+    return row if isinstance(row, Copy) else None
+
+
+def own(node: Node, task: TaskId) -> Progress | None:
+    row = node.disk.get((Table.PROGRESS, task))
+    return row if isinstance(row, Progress) else None
+
+
+def accepted(node: Node) -> list[n.Accepted]:
+    return [note for note in node.notes if isinstance(note, n.Accepted)]
+
+
+def owners(mesh: Mesh, task: TaskId) -> list[int]:
+    return [mesh.number(node.me) for node in mesh.nodes.values() if own(node, task) is not None]
+
+
+def others(mesh: Mesh, *numbers: int) -> list[int]:
+    return [number for number in range(len(mesh.ids)) if number not in numbers]
+
+
+def test_an_acceptance_names_the_guardian_that_has_the_task_on_its_disk() -> None:
+    mesh = Mesh()
+    guardian = mesh[guardian_of(mesh, 0)]
+    mesh.cut(0, mesh.number(guardian.me))
+    (task,) = mesh.submit(0)
+    assert accepted(mesh[0]) == [], "the guardian has not answered"
+    mesh.mend()
+    mesh.advance(mesh.settings.guard_resend_s - 0.5)
+    assert copy_on(guardian, task) is None
+    mesh.advance(1.0)
+    kept = copy_on(guardian, task)
+    assert kept is not None
+    assert kept.submission.payload == b"true"
+
+
+def test_a_silent_guardian_is_said_and_caught_up_later() -> None:
+    mesh = Mesh()
+    guardian = mesh[guardian_of(mesh, 0)]
+    mesh.cut(0, mesh.number(guardian.me))
+    (task,) = mesh.submit(0)
+    mesh.advance(mesh.settings.guard_wait_s)
+    assert [(note.tasks, note.guardians) for note in accepted(mesh[0])] == [((task,), ())]
+    mesh.mend()
+    mesh.advance(mesh.settings.guard_resend_s + 0.1)
+    assert copy_on(guardian, task) is not None
+
+
+def test_one_node_alone_accepts_and_has_no_guardian() -> None:
+    mesh = Mesh(1)
+    (task,) = mesh.submit(0)
+    mesh.finish()
+    assert [(note.tasks, note.guardians) for note in accepted(mesh[0])] == [((task,), ())]
+    assert mesh.state(task) is State.SUCCEEDED
+    assert not mesh.progress(task).provisional
+
+
+def test_a_final_is_provisional_until_the_guardian_has_it_and_its_worker_keeps_it_until_then() -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    worker = others(mesh, 0, guardian)[0]
+    (task,) = mesh.submit(0, needs=needs_node(mesh, worker))
+    mesh.cut(0, guardian)
+    mesh.finish()
+    assert mesh.progress(task).provisional
+    assert (Table.ATTEMPTS, task) in mesh[worker].disk
+    mesh.mend()
+    mesh.advance(mesh.settings.guard_resend_s + 0.1)
+    assert not mesh.progress(task).provisional
+    assert (Table.ATTEMPTS, task) not in mesh[worker].disk
+    kept = copy_on(mesh[guardian], task)
+    assert kept is not None
+    assert kept.progress.state is State.SUCCEEDED
+    assert (Table.COPIES, task) not in mesh[guardian].disk, "what is over is not read at a start"
+
+
+def needs_node(mesh: Mesh, number: int) -> object:
+    from openclaw.records import Kind, Needs
+
+    return Needs(Kind.COMMAND, mesh.ids[number])
+
+
+def test_closed_lid_the_guardian_adopts_what_runs_and_has_its_result() -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    worker = others(mesh, 0, guardian)[0]
+    (task,) = mesh.submit(0, needs=needs_node(mesh, worker))
+    assert mesh.state(task) is State.RUNNING
+    mesh.crash(0)
+    mesh.advance(mesh.settings.guard_grace_s - 1.0)
+    assert owners(mesh, task) == [0], "its owner may be back within the grace"
+    mesh.advance(2.0)
+    assert own(mesh[guardian], task).state is State.RUNNING  # type: ignore[union-attr]
+    mesh.finish(code=3)
+    mesh.advance(1.0)
+    ended = own(mesh[guardian], task)
+    assert ended is not None
+    assert (ended.state, ended.exit and ended.exit.code) == (State.FAILED, 3)
+    assert mesh.started_on(task) == [mesh.ids[worker]], "it ran once"
+    assert (Table.ATTEMPTS, task) not in mesh[worker].disk
+    reasons = [move.reason for move in ended.story]
+    assert any("taken over" in reason for reason in reasons)
+
+
+def test_a_goodbye_for_good_is_taken_over_at_once() -> None:
+    mesh = Mesh(slots=0)
+    guardian = guardian_of(mesh, 0)
+    (task,) = mesh.submit(0)
+    mesh.crash(0, noticed=False)
+    mesh.tell_status(0, Status.LEFT)
+    mesh.run()
+    assert own(mesh[guardian], task) is not None
+
+
+def test_what_nobody_knows_runs_again() -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    mesh.elect(guardian)
+    worker = others(mesh, 0, guardian)[0]
+    (task,) = mesh.submit(0, needs=needs_node(mesh, worker))
+    mesh.crash(worker, executor=True)
+    mesh.crash(0)
+    mesh.advance(GRACE_S)
+    mesh[worker].process.clear()
+    mesh[worker].disk.pop((Table.ATTEMPTS, task), None)
+    mesh.restart(worker)
+    mesh.advance(5.0)
+    mesh.finish()
+    mesh.advance(1.0)
+    assert own(mesh[guardian], task).state is State.SUCCEEDED  # type: ignore[union-attr]
+    assert len(mesh.started_on(task)) == 2
+
+
+def test_a_returning_owner_yields_learns_the_end_and_starts_nothing() -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    mesh.elect(guardian)
+    worker = others(mesh, 0, guardian)[0]
+    (task,) = mesh.submit(0, needs=needs_node(mesh, worker))
+    mesh.crash(0)
+    mesh.advance(GRACE_S)
+    mesh.restart(0)
+    mesh.run()
+    mesh.advance(6.0)
+    assert owners(mesh, task) == [guardian]
+    mesh.finish()
+    mesh.advance(3.0)
+    kept = copy_on(mesh[0], task)
+    assert kept is not None
+    assert kept.progress.state is State.SUCCEEDED
+    assert len(mesh.started_on(task)) == 1
+    assert mesh[0].owner.counts.queued == mesh[0].owner.counts.running == 0
+
+
+def test_two_halves_ran_it_and_one_end_stands() -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    worker = others(mesh, 0, guardian)[0]
+    (task,) = mesh.submit(0)
+    first = mesh.started_on(task)[0]
+    # The owner sees the others down, they see it down.
+    for other in others(mesh, 0):
+        mesh.cut(0, other)
+    mesh.tell_status(0, Status.DOWN)
+    for other in others(mesh, 0):
+        mesh.give(0, down(mesh, other))
+    mesh.advance(GRACE_S + 5.0)
+    mesh.elect(guardian)
+    mesh.advance(5.0)
+    mesh.finish()
+    mesh.advance(3.0)
+    mesh.mend()
+    mesh.tell_status(0, Status.ALIVE)
+    for other in others(mesh, 0):
+        mesh.give(0, n.MemberChanged(mesh.ids[other], Status.ALIVE, incarnation(mesh, other)))
+    mesh.advance(10.0)
+    ends = [row for node in mesh.nodes.values() if (row := last(node, task)) is not None]
+    assert {row.state for row in ends} == {State.SUCCEEDED}
+    assert len({(row.token, row.claim) for row in ends}) == 1, "all holders agree"
+    assert first in mesh.ids
+    assert worker in others(mesh, 0)
+
+
+def incarnation(mesh: Mesh, number: int) -> object:
+    from openclaw.ids import Incarnation
+
+    node = mesh[number]
+    return Incarnation(node.restarts + 1, node.boot)
+
+
+def down(mesh: Mesh, number: int) -> n.MemberChanged:
+    return n.MemberChanged(mesh.ids[number], Status.DOWN, incarnation(mesh, number))  # type: ignore[arg-type]
+
+
+def last(node: Node, task: TaskId) -> Progress | None:
+    kept = copy_on(node, task)
+    return own(node, task) or (None if kept is None else kept.progress)
+
+
+def test_a_dead_guardian_is_replaced_and_lets_go_when_it_is_back() -> None:
+    mesh = Mesh(4, slots=0)
+    first = guardian_of(mesh, 0)
+    (task,) = mesh.submit(0)
+    mesh.crash(first)
+    mesh.run()
+    second = guardian_of(mesh, 0)
+    assert second != first
+    assert copy_on(mesh[second], task) is not None
+    mesh.restart(first)
+    mesh.advance(3.0)
+    assert copy_on(mesh[first], task) is None
+    assert mesh.progress(task).guardians == (mesh.ids[second],)
+
+
+def test_once_is_assigned_only_when_its_intent_is_at_the_guardian() -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    worker = others(mesh, 0, guardian)[0]
+    (task,) = mesh.submit(0, needs=needs_node(mesh, worker), once=True)
+    assert len(mesh.started_on(task)) == 1
+    mesh.finish()
+    mesh.lost = {m.Guarded}
+    (second,) = mesh.submit(0, needs=needs_node(mesh, worker), once=True)
+    mesh.advance(10.0)
+    assert mesh.started_on(second) == []
+    mesh.lost = set()
+    mesh.advance(10.0)
+    assert len(mesh.started_on(second)) == 1
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_once_after_a_takeover_starts_only_when_its_worker_swears_that_it_never_did(ran: bool) -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    mesh.elect(guardian)
+    worker = others(mesh, 0, guardian)[0]
+    if not ran:
+        mesh.lost = {m.Assign}
+    (task,) = mesh.submit(0, needs=needs_node(mesh, worker), once=True)
+    assert copy_on(mesh[guardian], task).progress.intent  # type: ignore[union-attr]
+    mesh.crash(worker, executor=True)
+    mesh.crash(0)
+    mesh.lost = set()
+    mesh.advance(GRACE_S + 60.0)
+    assert own(mesh[guardian], task).state is State.QUEUED, "nobody can know yet"  # type: ignore[union-attr]
+    mesh.restart(worker)
+    mesh.advance(10.0)
+    state = own(mesh[guardian], task).state  # type: ignore[union-attr]
+    assert state is (State.LOST if ran else State.RUNNING)
+    assert len(mesh.started_on(task)) == 1
+
+
+def test_a_cancellation_outlives_its_owner() -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    worker = others(mesh, 0, guardian)[0]
+    (task,) = mesh.submit(0, needs=needs_node(mesh, worker))
+    mesh.lost = {m.End}
+    mesh.give(0, cancel(task))
+    mesh.run()
+    mesh.crash(0)
+    mesh.lost = set()
+    mesh.advance(GRACE_S + 5.0)
+    assert own(mesh[guardian], task).state is State.CANCELLED  # type: ignore[union-attr]
+    assert all(exit is not None for node in mesh.nodes.values() for exit in node.process.values())
+
+
+def cancel(task: TaskId) -> object:
+    from openclaw.effects import CancelAsked
+
+    return CancelAsked((task,))
+
+
+def test_a_week_old_copy_starts_nothing() -> None:
+    mesh = Mesh(slots=0)
+    guardian = guardian_of(mesh, 0)
+    (task,) = mesh.submit(0)
+    mesh.crash(guardian, noticed=False)
+    mesh.now += mesh.settings.copy_stale_s + 60.0
+    mesh.crash(0, noticed=False)
+    mesh.restart(guardian)
+    mesh.tell_status(0, Status.DOWN)
+    mesh.advance(GRACE_S)
+    assert own(mesh[guardian], task) is None
+    assert copy_on(mesh[guardian], task) is not None
+
+
+def test_an_old_guardian_does_not_run_what_ended_elsewhere() -> None:
+    mesh = Mesh(4)
+    first = guardian_of(mesh, 0)
+    (task,) = mesh.submit(0, needs=needs_node(mesh, others(mesh, 0, first)[0]))
+    mesh.crash(first)
+    mesh.run()
+    mesh.finish(exit=Exit(0, stdout=b"x", stdout_size=1))
+    mesh.advance(3.0)
+    second = guardian_of(mesh, 0)
+    assert copy_on(mesh[second], task).progress.state is State.SUCCEEDED  # type: ignore[union-attr]
+    mesh.crash(0)
+    mesh.restart(first)
+    mesh.tell_status(0, Status.DOWN)
+    mesh.elect(second)
+    mesh.advance(GRACE_S + 5.0)
+    assert len(mesh.started_on(task)) == 1
+    assert last(mesh[first], task).state is State.SUCCEEDED  # type: ignore[union-attr]
+
+
+def nodes(mesh: Mesh) -> list[NodeId]:
+    return mesh.ids
