@@ -16,8 +16,8 @@ from openclaw.effects import (
     Send,
     StopAsked,
 )
-from openclaw.ids import TaskId, Token, owner_of
-from openclaw.messages import Assign, End, Have, Holding, Returned
+from openclaw.ids import NodeId, TaskId, Token
+from openclaw.messages import Adopt, Assign, End, Have, Holding, Returned
 from openclaw.notes import LoadChanged, Note
 from openclaw.records import ONE_SLOT, State
 from sims.properties.attempts import Key
@@ -109,19 +109,24 @@ class KilledWhenTold(Inside):
         "What runs is ended only when its owner says so, its node stops, or nobody knows it; and what its owner ended "
         "before it began never does."
     )
-    hears = (End, StopAsked)
+    hears = (Adopt, End, StopAsked)
     says = (Kill, Run)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
         self._told: dict[Host, set[tuple[TaskId, Token, str]]] = {}
+        self._adopted: set[tuple[NodeId, TaskId, Token]] = set()  # by whoever owns their tasks now
         self._stopping: set[str] = set()
 
     def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
         told = self._told.setdefault(host, set())
         match event:
+            case Received(message=Adopt(items=adopted), sender=sender):
+                self._adopted.update((sender, task, token) for task, token, _ in adopted)
             case Received(message=End(items=items, reason=reason), sender=sender):
-                told.update((task, token, reason) for task, token in items if owner_of(task) == sender)
+                for task, token in items:
+                    if token.owner == sender or (sender, task, token) in self._adopted:
+                        told.add((task, token, reason))
             case StopAsked(keep=False) if host.node is not None:
                 self._stopping.add(host.node.boot)
             case _:
