@@ -75,7 +75,7 @@ def behind_long_tasks(mesh: LocalMesh) -> None:
     wait_until(lambda: not _open(node), "the short ones to end", timeout_s=120)
     folder = mesh.folder / "first-come-long"
     folder.mkdir()
-    script = 'for i in 1 2 3 4; do mkdir "$0/$i" 2>/dev/null && exec sleep 10; done; exit 0'
+    script = 'set -C; for i in 1 2 3 4; do { echo > "$0/$i"; } 2>/dev/null && exec sleep 10; done; exit 0'
     start = time.monotonic()
     list(submit(node, ["sh", "-c", script, str(folder)], 240, "mixed"))
     wait_until(lambda: _open(node) <= 4, "all but the long ones to end", timeout_s=60)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -125,3 +127,33 @@ def test_once_on_every_node_and_once_more(mesh: LocalMesh) -> None:
     again = mesh["c"].ok("task", "retry", documents[0]["id"]).strip()
     assert mesh["b"].run("task", "wait", again).returncode == 0
     assert mesh["b"].json("task", "show", again)["argv"] == documents[0]["argv"]
+
+
+def test_a_gpu_belongs_to_one_task_and_nothing_outgrows_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the tool of the GPU's maker; nobody can have more of them than it sees."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with LocalMesh(("solo",), "--slots", "4") as mesh:
+        node = mesh["solo"]
+        wait_until(lambda: node.json("nodes")["nodes"][0]["gpus"] == 2, "its GPUs to be found")
+        line = 'echo "$CUDA_VISIBLE_DEVICES" > $0; while [ ! -e gate ]; do sleep 0.05; done'
+        need = {"needs": {"gpus": 1}, "cwd": str(tmp_path)}
+        tasks = [{"argv": ["sh", "-c", line, f"seen{n}"], **need} for n in range(3)]
+        ids = node.control("submit", tasks=tasks)["ids"]
+        wait_until(lambda: all((tmp_path / f"seen{n}").exists() for n in range(2)), "two of them to run")
+        assert "not the memory or the GPUs" in node.json("explain", ids[2])["waiting"]
+        free = node.ok("run", "-q", "--", "sh", "-c", "echo ${CUDA_VISIBLE_DEVICES-none}")
+        assert free == "none\n"
+        (tmp_path / "gate").touch()
+        for task in ids:
+            assert node.run("task", "wait", task).returncode == 0
+        seen = [(tmp_path / f"seen{n}").read_text().strip() for n in range(3)]
+        assert sorted(seen[:2]) == ["0", "1"]
+        assert seen[2] in seen[:2]
+        never = node.run("run", "--need", "memory=900T", "--", "true")
+        assert never.returncode == 125
+        assert b"of the 921,600 GiB memory that it needs" in never.stderr

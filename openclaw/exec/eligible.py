@@ -72,7 +72,7 @@ def _lacks(needs: Needs, meta: Meta) -> list[str]:
 
 
 def gib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 30):.3g} GiB"
+    return f"{size_bytes / (1 << 30):,.1f}".removesuffix(".0") + " GiB"
 
 
 def submitter_refusal(kind: Kind, submitter: Member | None) -> str:

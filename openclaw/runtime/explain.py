@@ -30,7 +30,7 @@ class Explain:
         rows = self._rows(needs, self._context.me)
         free = [row for row in rows if row["eligible"] and not row["reasons"]]
         best = min(free, key=_fewest, default=None)
-        waiting = None if best is not None else self._nobody_free(rows)
+        waiting = None if best is not None else _nobody_free(rows)
         return {"chosen": best and best["name"], "waiting": waiting, "nodes": rows}
 
     async def task(self, task: TaskId) -> Doc:
@@ -50,7 +50,7 @@ class Explain:
         return {
             "chosen": self._context.name_of(worker) if worker else None,
             "state": str(progress.state),
-            "waiting": self._why(progress, rows) if waits else None,
+            "waiting": self._why(needs, progress, rows) if waits else None,
             "nodes": rows,
         }
 
@@ -79,7 +79,7 @@ class Explain:
             )
         return sorted(rows, key=lambda row: (not row["eligible"], str(row["name"])))
 
-    def _why(self, progress: Progress, rows: list[Doc]) -> str:
+    def _why(self, needs: Needs, progress: Progress, rows: list[Doc]) -> str:
         """Why a task of ours waits, the first reason that holds."""
         context, ledger = self._context, self._context.node.owner.ledger
         if progress.state is State.RETRYING:
@@ -92,15 +92,20 @@ class Explain:
         ahead = 0
         if entry is not None and progress.task in entry.row.tasks:
             ahead = list(entry.row.tasks).index(progress.task)
-        return f"{self._nobody_free(rows)}; {ahead} of its kind are before it"
+        why = _nobody_free(rows) or "it is about to be placed"
+        if not _nobody_free(rows) and (needs.memory_bytes or needs.gpus):
+            why = "a slot is free, but not the memory or the GPUs that it needs"
+        return f"{why}; {ahead} of its kind are before it"
 
-    def _nobody_free(self, rows: list[Doc]) -> str:
-        able = [row for row in rows if row["eligible"]]
-        if not able:
-            return "no node that is here can run it"
-        if all(row["reasons"] for row in able):
-            return "every node that can run it is full" if len(able) > 1 else f"{able[0]['name']} is full"
-        return "it is about to be placed"
+
+def _nobody_free(rows: list[Doc]) -> str:
+    """Why none of them has a slot for it; empty when one has."""
+    able = [row for row in rows if row["eligible"]]
+    if not able:
+        return "no node that is here can run it"
+    if all(row["reasons"] for row in able):
+        return "every node that can run it is full" if len(able) > 1 else f"{able[0]['name']} is full"
+    return ""
 
 
 def _fewest(row: Doc) -> tuple[float, int]:
