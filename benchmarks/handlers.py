@@ -1,6 +1,6 @@
 """No-op Python tasks: this mesh beside what a person would pick instead, all in one run.
 
-    python -m benchmarks.handlers [--tasks 10000] [--single 300] [--rounds 3] [--only NAME,NAME] [--split]
+    python -m benchmarks.handlers [--tasks 10000] [--single 300] [--rounds 3] [--only NAME;NAME] [--split]
 
 Each contender is one scheduler or broker and two workers of one slot on this machine; each is started, measured and
 stopped in turn, `--rounds` times. Bulk is from the first submission to the last result in hand; single is one task
@@ -209,17 +209,15 @@ def workers(count: int, *argv: str, environ: dict[str, str]) -> Iterator[None]:
 @contextmanager
 def celery() -> Iterator[Contender]:
     """Its own defaults, with Redis as broker and for results."""
-    port = free_port()
-    os.environ["BENCH_REDIS"] = f"redis://127.0.0.1:{port}/0"
-    from benchmarks.handlers_celery import app, task
+    # One port for all rounds: its application and its connections live as long as this process.
+    url = os.environ.setdefault("BENCH_REDIS", f"redis://127.0.0.1:{free_port()}/0")
+    port = int(url.removesuffix("/0").rpartition(":")[2])
+    from benchmarks.handlers_celery import task
 
-    app.conf.update(broker_url=os.environ["BENCH_REDIS"], result_backend=os.environ["BENCH_REDIS"])
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stack.enter_context(serving("redis-server", "--port", str(port), "--dir", folder, port=port))
         argv = ("-m", "celery", "-A", "benchmarks.handlers_celery", "worker", "-c", "1", "-l", "ERROR")
-        stack.enter_context(
-            workers(2, *argv, "-n", "%%h-%%p", environ={"BENCH_REDIS": os.environ["BENCH_REDIS"]})
-        )
+        stack.enter_context(workers(2, *argv, "-n", "%%h-%%p", environ={"BENCH_REDIS": url}))
         yield Contender(
             lambda n: task.delay(n).get(timeout=READY_S),
             lambda count: [each.get(timeout=READY_S) for each in [task.delay(n) for n in range(count)]],
@@ -294,7 +292,7 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--single", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="names with commas between")
+    parser.add_argument("--only", default="", help="names, with semicolons between")
     parser.add_argument("--split", action="store_true")
     options = parser.parse_args()
     if options.split:
@@ -303,7 +301,7 @@ def main() -> int:
     os.environ["PATH"] = (
         f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # Parsl starts scripts by name
     )
-    wanted = [name for name in options.only.split(",") if name] or list(ENTRIES)
+    wanted = [name for name in options.only.split(";") if name] or list(ENTRIES)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in wanted}
     words = {name: missing(ENTRIES[name]) for name in wanted}
     for _ in range(options.rounds):
@@ -312,7 +310,7 @@ def main() -> int:
                 try:
                     found[name].append(measured(ENTRIES[name], options.tasks, options.single))
                 except Exception as error:  # one that fails here must not cost the others their row
-                    words[name] = f"failed: {type(error).__name__}: {error}"[:160]
+                    words[name] = " ".join(f"failed: {type(error).__name__}: {error}".split())[:160]
                 print(name, found[name][-1:] or words[name], file=sys.stderr, flush=True)
     print(
         f"{options.tasks} no-op tasks, {options.rounds} rounds: median (min–max); load {os.getloadavg()[0]:.1f}\n"
