@@ -185,6 +185,9 @@ class Limits:
     keep_s: float = 30 * 24 * 3600.0
     keep_bytes: int = 8 << 30
     files_bytes: int = 10 << 30
+    takeover_s: float = (
+        30.0  # that an owner may be down before this node owns the tasks that it keeps copies of
+    )
 
 
 # What peers and the wire take, whatever a node is told.

@@ -192,6 +192,65 @@ def test_an_owner_that_dies_keeps_what_it_accepted(mortal: LocalMesh, ledger: Le
     assert ledger.starts() == 50
 
 
+@pytest.fixture
+def impatient() -> Iterator[LocalMesh]:
+    """Guardians do not wait for an owner that is down."""
+    with LocalMesh(("a", "b", "c"), "--slots", "4", "--limit", "takeover_s=0.5") as mesh:
+        yield mesh
+
+
+def guarded(node: LocalNode, task: str) -> None:
+    wait_until(lambda: bool(show(node, task)["guardians"]), f"a copy of {task}")
+
+
+def test_closed_lid_all_finishes_and_can_be_read_anywhere(impatient: LocalMesh, ledger: Ledger) -> None:
+    a, b, c = (impatient[name] for name in "abc")
+    ids = submit(a, *ledger.command("$OPENCLAW_MESH_TASK_ID", then=f"{ledger.held}; echo out"), count=30)
+    started(ledger, 8)
+    for task in ids:
+        guarded(a, task)
+    a.kill_all()
+    ledger.open()
+    for task in ids:
+        end = final(c, task)
+        assert end["state"] == "succeeded", reasons(end)
+        assert end["owner"]["name"] in ("b", "c")
+        assert logs(b, task) == b"out\n"
+    places: dict[str, list[str]] = {}
+    for task, _, _, node in ledger.lines():
+        places.setdefault(task, []).append(node)
+    assert set(places) == set(ids)
+    for task, nodes in places.items():
+        again = len(nodes) - len([node for node in nodes if node == "a"])
+        assert again <= 1, f"{task} ran on {nodes}: twice on nodes that lived"
+    a.start("--slots", "4")
+    impatient.settle()
+    for task in ids:
+        wait_until(lambda task=task: state(a, task) == "succeeded", f"{task} to be known where it came from")
+    assert ledger.starts() == sum(map(len, places.values())), "nothing ran again"
+
+
+def test_once_is_not_started_again_by_whoever_takes_it_over(impatient: LocalMesh, ledger: Ledger) -> None:
+    a, b, c = (impatient[name] for name in "abc")
+    (task,) = submit(a, *ledger.command("o", then=ledger.held), once=True, needs=at(c))
+    in_state(a, task, "running")
+    a.kill_all()
+    wait_until(lambda: show(b, task)["owner"]["name"] != "a", "somebody to own it")
+    ledger.open()
+    assert final(b, task)["state"] == "succeeded"
+    assert ledger.starts() == 1
+
+
+def test_the_same_key_is_the_same_task_everywhere(mesh: LocalMesh, ledger: Ledger) -> None:
+    key = f"key-{ledger.path}"
+    first = submit(mesh["a"], *ledger.command("k"), key=key)
+    assert submit(mesh["a"], *ledger.command("k"), key=key) == first
+    assert submit(mesh["b"], *ledger.command("k"), key=key) == first
+    assert final(mesh["c"], first[0])["state"] == "succeeded"
+    assert submit(mesh["c"], *ledger.command("k"), key=key) == first
+    assert ledger.starts() == 1
+
+
 def test_a_dead_leader_loses_and_doubles_nothing(mortal: LocalMesh, ledger: Ledger) -> None:
     leader = mortal.leader()
     submitter, other = (node for node in mortal.nodes.values() if node is not leader)

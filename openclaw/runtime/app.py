@@ -106,7 +106,9 @@ class App:
 
     def __init__(self, options: StartOptions, stack: contextlib.AsyncExitStack) -> None:
         self._options, self._stack = options, stack
-        self._settings = Settings(queued_max=options.limits.queue_tasks)
+        self._settings = Settings(
+            queued_max=options.limits.queue_tasks, guard_grace_s=options.limits.takeover_s
+        )
         self._counters = wire.Counters()
         self._stopping = False
         self._left = False

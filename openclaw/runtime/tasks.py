@@ -9,7 +9,7 @@ import msgspec
 
 from openclaw.effects import CancelAsked
 from openclaw.errors import MeshError
-from openclaw.ids import NodeId, TaskId, Token, owner_of
+from openclaw.ids import NodeId, TaskId, Token, owner_of, short
 from openclaw.messages import Cancel
 from openclaw.records import Kind, Progress, State
 from openclaw.runtime.context import Context
@@ -159,7 +159,7 @@ class Tasks:
                 f"{prefix!r} is too short for a task id; give at least {PREFIX_CHARS_MIN} characters"
             )
         found = set(self._context.store.find(prefix))
-        if not found:
+        if not _named(found, prefix):  # we keep some of another's tasks: there may be more that begin so
             answers = await asyncio.gather(
                 *(
                     self._context.queries.ask(node, "find", {"prefix": prefix})
@@ -172,7 +172,7 @@ class Tasks:
                 if isinstance(said, dict):
                     ids = said.get("ids")
                     found |= {TaskId(str(each)) for each in ids} if isinstance(ids, list) else set()
-        match sorted(found):
+        match sorted(_named(found, prefix) or found):
             case [task]:
                 return task
             case []:
@@ -229,6 +229,11 @@ class Tasks:
 
     async def _answer_find(self, _peer: NodeId, args: Args) -> Args:
         return {"ids": list(self._context.store.find(str(args["prefix"])))}
+
+
+def _named(found: set[TaskId], text: str) -> set[TaskId]:
+    """Those whose whole id, or its short form, is `text`."""
+    return {task for task in found if text in (task, short(task))}
 
 
 def outcome_row(tasks: Tasks, snapshot: Snapshot) -> Doc:
