@@ -75,7 +75,7 @@ def news_of_a_start_ends_it(true: Any) -> Any:
 
 
 def one_place_more(true: Any) -> Any:
-    return lambda self, row, count: true(self, row, count + 1)
+    return lambda self, row, count, now: true(self, row, count + 1, now)
 
 
 def any_claim_is_heeded(_true: Any) -> Any:
