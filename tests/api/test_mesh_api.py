@@ -70,6 +70,8 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 def test_submit_calls_with_positions_and_names(mesh: openclaw.Mesh) -> None:
     assert mesh.submit("double", 21).result(PATIENCE_S) == 42
     assert mesh.submit(mesh_handlers.double, value=4).result(PATIENCE_S) == 8
+    careful = mesh.using(once=True, replicas=0, labels={}, node="able", priority=3)
+    assert careful.submit("double", 5).result(PATIENCE_S) == 10
     assert mesh.submit("pair", 1, self=2, fn=3).result(PATIENCE_S) == [1, "nothing", {"self": 2, "fn": 3}]
 
 
