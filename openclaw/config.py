@@ -122,6 +122,7 @@ LISTED_MAX = 10_000
 MAP_CHUNKS_MAX = 16  # of SUBMIT_BATCH_MAX tasks, under way at once
 MAP_HELD_BYTES_MAX = 64 << 20  # results that are done before their turn
 MAP_AHEAD_MAX = 50_000  # so many results may be done before their turn; then no more is submitted
+MAP_KEY_CHARS_MAX = 128
 MAP_LINE_BYTES_MAX = 64 << 10
 LOG_TAIL_LINES = 200
 

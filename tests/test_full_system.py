@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.local_mesh import LocalMesh, wait_until
+from benchmarks.local_mesh import OPENCLAW, LocalMesh, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +158,21 @@ def test_a_gpu_belongs_to_one_task_and_nothing_outgrows_its_machine(
         never = node.run("run", "--need", "memory=900T", "--", "true")
         assert never.returncode == 125
         assert b"of the 921,600 GiB memory that it needs" in never.stderr
+
+
+def test_a_map_under_a_key_goes_on_where_its_client_was_killed(mesh: LocalMesh, tmp_path: Path) -> None:
+    ledger, lines = tmp_path / "ledger", tmp_path / "lines"
+    lines.write_text("".join(f"{n}\n" for n in range(400)))
+    line = (
+        f"echo $0 >> {ledger}; while [ $0 -ge 20 ] && [ ! -e {tmp_path}/gate ]; do sleep 0.1; done; echo $0"
+    )
+    command = ("map", "--key", "once more", str(lines), "--", "sh", "-c", line, "{}")
+    argv = [*OPENCLAW, "--state-dir", str(mesh["a"].state_dir), *command]
+    with subprocess.Popen(argv, env=mesh.environ, stdout=subprocess.DEVNULL) as client:
+        wait_until(lambda: ledger.exists() and len(ledger.read_text().split()) > 25, "some of it to run")
+        client.kill()
+    (tmp_path / "gate").touch()
+    assert mesh["a"].ok(*command, timeout_s=120).split() == [str(n) for n in range(400)]
+    assert sorted(map(int, ledger.read_text().split())) == list(range(400))  # none was lost, none ran twice
+    assert mesh["b"].ok(*command, timeout_s=120).split() == [str(n) for n in range(400)]
+    assert len(ledger.read_text().split()) == 400

@@ -12,6 +12,7 @@ import selectors
 import stat
 import sys
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ from openclaw.config import (
     MAP_AHEAD_MAX,
     MAP_CHUNKS_MAX,
     MAP_HELD_BYTES_MAX,
+    MAP_KEY_CHARS_MAX,
     MAP_LINE_BYTES_MAX,
     SUBMIT_BATCH_MAX,
 )
@@ -40,6 +42,7 @@ PRINTED = ("id", "state", "exit_code", "error", *FIELDS)
 @click.argument("file")
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.option("--keep-going", is_flag=True, help="Run the others when one has failed.")
+@click.option("--key", default="", metavar="KEY", help="The same KEY again goes on where this one got to.")
 @task_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @json_option
@@ -51,8 +54,12 @@ def map_lines(file: str, argv: tuple[str, ...], **options: Any) -> None:
     ls *.wav | openclaw map - -- oggenc /share/{}
     openclaw map urls.txt --keep-going --retries 2 -- curl -fsS {}
 
-    {} stands for the line. Outputs come in the order of the lines; the exit code is 0 only if all succeeded.
+    {} stands for the line. Outputs come in the order of the lines; the exit code is 0 only if all succeeded. With
+    --key nothing is cancelled when it is interrupted or crashes: the same command again prints all results from the
+    first line on, and runs only what no node knows yet. A line or a command that was changed is a new task.
     """
+    if len(options["key"]) > MAP_KEY_CHARS_MAX:
+        raise click.UsageError(f"--key is over {MAP_KEY_CHARS_MAX} characters")
     with _opened(file) as source:
         mapping = Mapping(state_dir(), source, argv, options)
         try:
@@ -92,7 +99,8 @@ class Mapping:
         self._argv = argv
         self._options = options
         self._lines = enumerate(_lines(source))
-        self._job = f"map-{os.urandom(4).hex()}"
+        self._key: str = options["key"]
+        self._job = f"map-{_digest(self._key) if self._key else os.urandom(4).hex()}"
         self._client = Client(folder)
         self._selector = selectors.DefaultSelector()
         self._chunks: set[Chunk] = set()
@@ -118,8 +126,11 @@ class Mapping:
         return self._failed
 
     def cancel(self) -> None:
-        """Everything that was submitted and has not ended."""
+        """Everything that was submitted and has not ended; under a key it goes on, to be met again."""
         self._progress.clear()
+        if self._key:
+            note(f"what was submitted goes on; the same command with --key {self._key} picks it up")
+            return
         left = [task for chunk in self._chunks for task in chunk.index]
         if left:
             note(f"cancelling {len(left)} tasks")
@@ -162,7 +173,8 @@ class Mapping:
         requests: list[tuple[int, Doc]] = []
         for number, line in self._lines:
             argv = [word.replace(PLACE, line) for word in self._argv]
-            requests.append((number, task_request(argv, self._options) | {"job": self._job}))
+            request = self._keyed(number, task_request(argv, self._options))
+            requests.append((number, request | {"job": self._job}))
             self._progress.read(line)
             if len(requests) == SUBMIT_BATCH_MAX:
                 break
@@ -170,6 +182,12 @@ class Mapping:
             self._read_all = True
             self._progress.read_all()
         return requests
+
+    def _keyed(self, number: int, request: Doc) -> Doc:
+        """A task of its own for each line, the same whenever that line and the command are."""
+        if not self._key:
+            return request
+        return request | {"key": f"{self._key}/{number + 1}:{_digest(repr(request))}"}
 
     def _receive(self, chunk: Chunk) -> None:
         for frame in chunk.client.ready_frames():
@@ -235,6 +253,10 @@ def _lines(source: BinaryIO) -> Iterator[str]:
             raise MeshError(
                 f"line {number} is not valid UTF-8, and only text can be passed on", kind="usage"
             ) from None
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _size(source: BinaryIO) -> int:

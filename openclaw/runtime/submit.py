@@ -49,6 +49,7 @@ from openclaw.runtime.payloads import checked
 from openclaw.trust.batches import leaf, needs_bytes, sign_batch
 
 encode = msgspec.msgpack.encode
+KEYS_AT_ONCE = 8  # each is asked of every node
 TREE_CHARS = 16  # of a skill's hash, in what a task needs
 ACQUAINTED_S = 10.0  # after so long a node has heard of everyone who is there
 
@@ -188,7 +189,11 @@ class Submissions:
         if minted is not None:
             minted(ids)
         keyed = [task.task for task in tasks if task.origin]
-        known = {task for task in keyed if await self._locator.find(task) is not None}
+        known: set[TaskId] = set()
+        for start in range(0, len(keyed), KEYS_AT_ONCE):
+            asked = keyed[start : start + KEYS_AT_ONCE]
+            found = await asyncio.gather(*(self._locator.find(task) for task in asked))
+            known.update(task for task, there in zip(asked, found, strict=True) if there is not None)
         new = tuple(each for each in tasks if not (each.origin and self._is_known(each.task, known)))
         if not new:
             return Taken(ids, ())

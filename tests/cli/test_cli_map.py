@@ -245,3 +245,28 @@ def test_progress_knows_the_rate_and_what_is_left():
     unknown = Progress(False, total_bytes=0, clock=lambda: now[0])
     unknown.read("abc")
     assert unknown.line(3, 0, 4.0) == "3 done, 1.5/s"
+
+
+def test_under_a_key_each_line_is_the_same_task_again(node, ended, lines):
+    Mesh(node, ended)
+    path = lines("a", "b", "a")
+
+    def keys(*words):
+        before = len(node.asked("submit"))
+        assert main(["map", "--key", "run 7", path, "--", *words]) == 0
+        return [task["key"] for request in node.asked("submit")[before:] for task in request["tasks"]]
+
+    first, again, other = keys("x", "{}"), keys("x", "{}"), keys("y", "{}")
+    assert first == again
+    assert len(set(first)) == 3
+    assert all(key.startswith(f"run 7/{n}:") for n, key in enumerate(first, 1))
+    assert not set(first) & set(other)
+    jobs = {task["job"] for request in node.asked("submit") for task in request["tasks"]}
+    assert len(jobs) == 1
+
+
+def test_under_a_key_nothing_is_cancelled(node, ended, lines, capfd):
+    Mesh(node, ended, fail=("b",))
+    assert main(["map", "--key", "k", lines("a", "b", "c"), "--", "x", "{}"]) == 1
+    assert not node.asked("cancel")
+    assert "--key k" in capfd.readouterr().err
