@@ -371,7 +371,7 @@ class Store:
 
     def _copy(self, txn: lmdb.Transaction, key: bytes) -> Copy | None:
         get = self._rows.get
-        return get(txn, Table.COPIES, key, Copy) or get(txn, Table.RESULTS, key, Copy)
+        return get(txn, Table.RESULTS, key, Copy) or get(txn, Table.COPIES, key, Copy)
 
     def _heard(self, txn: lmdb.Transaction) -> Iterator[tuple[NodeId, float]]:
         """When each owner of copies was last heard of, UTC seconds."""

@@ -86,7 +86,7 @@ class Disk:
 
     def copy_of(self, task: TaskId) -> Copy | None:
         """What it has of a task of another owner."""
-        row = self._rows[Table.COPIES].get(task) or self._rows[Table.RESULTS].get(task)
+        row = self._rows[Table.RESULTS].get(task) or self._rows[Table.COPIES].get(task)
         return row if isinstance(row, Copy) else None
 
     def ends(self, tasks: Sequence[TaskId]) -> tuple[Copy, ...]:

@@ -62,9 +62,10 @@ def weather(rng: random.Random) -> Weather:
 
 
 def settings(rng: random.Random) -> dict[str, float]:
-    """A short reign makes hand-overs meet every other fault."""
+    """A short reign makes hand-overs meet every other fault, and an impatient guardian returning owners."""
     rotation_s = rng.choice([None, None, 60.0, 15.0])
-    return {} if rotation_s is None else {"rotation_s": rotation_s}
+    drawn = {} if rotation_s is None else {"rotation_s": rotation_s}
+    return drawn | {"guard_grace_s": rng.choice([2.0, 5.0, 30.0])}
 
 
 def happenings(

@@ -26,6 +26,7 @@ from openclaw.records import Copy, Number, Progress, Restored, State, Submission
 
 _FETCH_TRIES_MAX = 5
 _RECALLS_MAX = 1024
+_CLOSED_MAX = 16_384
 
 
 class Owned(Protocol):
@@ -68,6 +69,8 @@ class Guardian:
         self._status: dict[NodeId, Status] = {me: Status.ALIVE}
         self._heard = dict(restored.heard)
         self._questions: dict[int, _Question] = {}
+        self._closed: dict[TaskId, tuple[Claim, int]] = {}  # lately over: what comes late is older
+        self._replaced: dict[TaskId, None] = {}  # ends that were given up, and may be recalled once more
         self._asked = 0
         self._wall_offset_s = 0.0
         self._flush_due_s: float | None = None
@@ -158,6 +161,13 @@ class Guardian:
         if held is not None and held.progress.claim > claim:
             self._replies.superseded(sender, task, held.progress.claim)
             return None
+        if held is not None and held.progress.state.final and not progress.state.final:
+            if claim > held.progress.claim:  # it took over without knowing
+                self._out.append(e.Send(sender, m.Known(0, (m.Kept(held.progress),))))
+            return None
+        if self._closed.get(task, (claim, -1)) >= (claim, progress.moves):
+            self._replies.guarded(sender, task, *self._closed[task])
+            return None
         whole = _whole(held, submission, progress)
         if whole is None:
             self._replies.unguarded(sender, task)
@@ -185,7 +195,7 @@ class Guardian:
             self._fetch(closing)
         elif progress.state.final:
             self._close(copy)
-        else:
+        elif copy.told:
             self._replies.guarded(progress.claim.owner, task, progress.claim, progress.moves)
 
     def _remember(self, copy: Copy) -> None:
@@ -210,6 +220,9 @@ class Guardian:
         """It is over: the copy leaves memory, and stays on the disk for whoever asks."""
         progress = copy.progress
         self._forget(progress.task)
+        self._closed[progress.task] = progress.claim, progress.moves
+        if len(self._closed) > _CLOSED_MAX:
+            del self._closed[next(iter(self._closed))]
         self._out.append(e.Store(Table.COPIES, progress.task, None))
         self._out.append(e.Store(Table.RESULTS, progress.task, copy))
         self._out.append(n.TaskFetched(progress.task))
@@ -364,7 +377,11 @@ class Guardian:
         theirs = offered.progress
         self._out.append(e.Send(sender, m.Known(0, (m.Kept(mine.progress),))))
         if theirs.state.final and theirs.claim > mine.progress.claim:
-            self._out.append(n.Replaced(mine, offered))
+            if theirs.task not in self._replaced:
+                self._out.append(n.Replaced(mine, offered))
+                self._replaced[theirs.task] = None
+                if len(self._replaced) > _RECALLS_MAX:
+                    del self._replaced[next(iter(self._replaced))]
             self._keep(offered, now)
 
     # --- the end of a batch ----------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Replies:
         self._unguarded.setdefault(owner, {})[task] = None
 
     def released(self, owner: NodeId, task: TaskId) -> None:
+        self._guarded.get(owner, {}).pop(task, None)
         self._released.setdefault(owner, {})[task] = None
 
     def flush(self) -> list[Effect]:

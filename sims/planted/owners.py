@@ -38,9 +38,9 @@ def no_grace_for_what_ran(true: Any) -> Any:
 
 
 def acknowledged_before_fetched(true: Any) -> Any:
-    def conclude(self: Any, *args: Any) -> bool:
-        true(self, *args)
-        return True
+    def conclude(self: Any, entry: Any, to: Any, exit: Any, token: Any, worker: Any, *args: Any) -> None:
+        true(self, entry, to, exit, token, worker, *args)
+        self.out.acknowledge(worker, entry.progress.task, token)
 
     return conclude
 

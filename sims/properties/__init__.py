@@ -23,6 +23,14 @@ from sims.properties.election import (
     TurnsArePlanned,
 )
 from sims.properties.ending import FirstComeFirstServed, KilledWhenTold, NobodyEndsWhatCounts
+from sims.properties.guarding import (
+    EndsAreKeptTwice,
+    GuardedIsKept,
+    IntentsAreKept,
+    LowerClaimsYield,
+    OneEndStands,
+    TakeoversAreEarned,
+)
 from sims.properties.liveness import (
     AllSeeAll,
     EveryTaskEnds,
@@ -75,6 +83,12 @@ def all_properties() -> tuple[Property, ...]:
         OutputsAreHere(),
         CountsAgree(),
         CancelReachesItsWorker(),
+        GuardedIsKept(),
+        EndsAreKeptTwice(views),
+        IntentsAreKept(),
+        TakeoversAreEarned(views),
+        LowerClaimsYield(),
+        OneEndStands(),
         TokensStartOnce(),
         OnceIsOnce(),
         OnlyWhatWasAssigned(views),
