@@ -87,6 +87,7 @@ class Custody:
             self.ledger.guardian = able[0] if able else None
         for entry in list(self.ledger.tasks.values()):
             self._rekeep(entry, now, first=first)
+            self.release(entry, now)
         if self.guardian is None:
             self._sweep_promises()
 
@@ -267,7 +268,9 @@ class Custody:
             entry.submission.exclusive and not set(progress.guardians) <= {entry.keeper}
         ):
             return False
-        return entry.keeper is None or entry.kept_moves >= progress.moves
+        if entry.keeper is None:  # who has a copy that is not over may start it again: it is to know first
+            return not any(node in self._owed for node in progress.guardians)
+        return entry.kept_moves >= progress.moves
 
     def _is_owed(self, entry: Entry, now: float) -> bool:
         """What was taken over is owed to where it was submitted, for as long as what is known there could matter."""

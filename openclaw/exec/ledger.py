@@ -175,9 +175,8 @@ class Ledger:
     def _awaits_guardian(self, entry: Entry) -> bool:
         """Whether an end is news to somebody who could start the task again without it."""
         submission = entry.submission
-        known = bool(entry.progress.guardians) and submission.exclusive
         guarded = self.guardian is not None and submission.replicas > 0
-        return known or guarded or submission.submitter != self.me
+        return guarded or bool(entry.progress.guardians) or submission.submitter != self.me
 
     def take_back(self, entry: Entry, worker: NodeId, token: Token, now: float, *, waits: bool) -> None:
         """An attempt of its former owner goes on as ours, running or (`waits`) about to."""
@@ -187,7 +186,7 @@ class Ledger:
             starts = max(entry.progress.starts, int(not waits))
             self.move(
                 entry, to, now, worker, "adopted: it is still there",
-                token=token, worker=worker, attempt=attempt, starts=starts,
+                token=token, worker=worker, attempt=attempt, starts=starts, intent=entry.submission.exclusive,
             )  # fmt: skip
             entry.running_since_s = now
             return

@@ -95,11 +95,11 @@ class Succession:
                 self._abandon(entry, item.progress)
             elif entry is not None and item.progress.state.final:
                 self.join(entry, item.progress, now)
-            elif entry is not None and item.progress.intent and not entry.progress.intent:
-                theirs = item.progress
-                self.ledger.rewrite(
-                    entry, replace(entry.progress, intent=True, token=theirs.token, worker=theirs.worker)
-                )
+            elif entry is not None and item.progress.intent and item.progress.token is not None:
+                ours, theirs = entry.progress, item.progress
+                if not ours.intent or ours.token is None:
+                    known = replace(ours, intent=True, token=theirs.token, worker=theirs.worker)
+                    self.ledger.rewrite(entry, known)
         if message.last:
             self._answered(message.seq, sender, "known", now)
 
@@ -200,8 +200,18 @@ class Succession:
             self.join(entry, theirs, now)
         elif theirs.token is not None and theirs.worker and theirs.state in ACTIVE:
             self._heard_of(entry, theirs.worker, theirs.token, now)
+        elif self._absolves(theirs, entry.progress) and entry.sought:
+            entry.sought = False
+            self._again(entry, now, "its former owner never gave it out", died=False)
         answer = m.Superseded(((theirs.task, entry.progress.claim),))
         self.ledger.out.effects.append(Send(note.sender, answer))
+
+    @staticmethod
+    def _absolves(theirs: Progress, ours: Progress) -> bool:
+        """Whether the owner before us says that it gave an exclusive task to nobody: only it could know."""
+        unknown = ours.intent and not ours.worker
+        before = theirs.takeover + 1 == ours.takeover and not theirs.intent and theirs.state is State.QUEUED
+        return unknown and before
 
     def _heard_of(self, entry: Entry, worker: NodeId, token: Token, now: float) -> None:
         """A former owner says where an attempt is: ours if we have none yet, else it ends."""
@@ -242,13 +252,14 @@ class Succession:
             self.ledger.out.effects.append(Send(claim.owner, guard))
         self.ledger.drop(entry)
         self._custody.forget(task)
-        kept = replace(
-            progress, owner=claim.owner, takeover=claim.takeover, guardians=(), provisional=False,
-            state=progress.state if not progress.state.final else State.QUEUED,
-            exit=None, story=progress.story[:-1] if progress.state.final else progress.story,
-        )  # fmt: skip
-        if entry.submission.exclusive:  # until the next owner tells us, it may have started anywhere
-            kept = replace(kept, intent=True, worker=NOBODY)
+        if progress.state.final:  # whatever the next owner makes of it: it ended, and that is not forgotten
+            self.ledger.out.effects.append(
+                n.Yielded((Copy(entry.submission, replace(progress, provisional=False), told=False),))
+            )
+            return
+        kept = replace(progress, owner=claim.owner, takeover=claim.takeover, guardians=())
+        if entry.submission.exclusive:  # from now on it may have been started anywhere
+            kept = replace(kept, intent=True, worker=NOBODY, token=None)
         self.ledger.out.effects.append(n.Yielded((Copy(entry.submission, kept, told=False),)))
 
     def join(self, entry: Entry, theirs: Progress, now: float) -> None:
@@ -278,7 +289,7 @@ class Succession:
     def replaced(self, note: n.Replaced) -> None:
         """A task that was over here ended elsewhere under a higher claim, which keeps it from now on."""
         mine, theirs = note.mine.progress, note.theirs.progress
-        if mine.claim.owner == self.ledger.me:
+        if mine.claim.owner == self.ledger.me and note.mine.told:  # else it was a copy already
             self.ledger.disown(mine.task, mine.state)
         if mine.token is not None and mine.token != theirs.token:
             self.ledger.out.effects.append(n.Duplicate(mine.task, mine.token))

@@ -19,7 +19,7 @@ from openclaw.effects import (
     Store,
 )
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token, owner_of
-from openclaw.messages import Assign, Have, Holding, OutcomesStored, Returned
+from openclaw.messages import Adopt, Assign, Have, Holding, OutcomesStored, Returned
 from openclaw.notes import Note
 from openclaw.records import Attempt, EpochRow, Exit, State, Table
 from sims.properties.base import Property
@@ -36,21 +36,25 @@ LEASE_SLACK = 1.2  # clocks drift, and a message waits in an inbox
 
 class TokensStartOnce(Property):
     name = "a token starts once"
-    sentence = "A token starts at most once, and per worker and task the started tokens only rise."
+    sentence = (
+        "A token starts at most once, and per worker and task the started tokens only rise: those of one owner for "
+        "ever, those of several as long as the worker does not restart."
+    )
 
     def __init__(self) -> None:
         self._hosts: dict[Key, str] = {}
-        self._highest: dict[tuple[str, TaskId], Token] = {}
+        self._highest: dict[tuple[str, TaskId, object], Token] = {}
 
     def started(self, host: Host, start: Start) -> None:
         key = (start.task, start.token)
         if key in self._hosts:
             self.fail(f"{start.token} of {start.task} starts on {host.name}, after {self._hosts[key]}")
         self._hosts[key] = host.name
-        highest = self._highest.get((host.name, start.task))
-        if highest is not None and start.token <= highest:
-            self.fail(f"{host.name} starts {start.task} under {start.token} after {highest}")
-        self._highest[host.name, start.task] = start.token
+        for scope in (start.token.claim, host.starts):
+            highest = self._highest.get((host.name, start.task, scope))
+            if highest is not None and start.token <= highest:
+                self.fail(f"{host.name} starts {start.task} under {start.token} after {highest}")
+            self._highest[host.name, start.task, scope] = start.token
 
 
 class OnceIsOnce(Property):
@@ -86,11 +90,12 @@ class OnlyWhatWasAssigned(Inside):
         "What runs was assigned to this start of this worker by the task's owner, in its own words, under an epoch "
         "that is no older than the worker's newest, or its predecessor's while a grant of it could be good."
     )
-    hears = (Assign,)
+    hears = (Assign, Adopt)
     says = (Run,)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
+        self._adopted: set[tuple[Host, TaskId, Token, NodeId]] = set()
         self._orders: dict[tuple[Host, Key], list[Order]] = {}
         self._epochs: dict[Host, tuple[Epoch, Epoch, float]] = {}  # newest, the one before, since when
 
@@ -102,6 +107,8 @@ class OnlyWhatWasAssigned(Inside):
 
     def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
         match event:
+            case Received(message=Adopt(items=adopted), sender=sender):
+                self._adopted.update((host, task, token, sender) for task, token, _ in adopted)
             case Received(message=Assign() as assign, sender=sender):
                 fresh = self._fresh(host, assign.epoch)
                 for item in assign.items:
@@ -130,7 +137,8 @@ class OnlyWhatWasAssigned(Inside):
             )
         order = mine[0]
         named = owner_of(run.task) if not run.token.takeover else run.token.owner
-        if not order.sender == run.owner == run.token.owner == named:
+        adopted = run.owner != order.sender and (host, run.task, run.token, run.owner) in self._adopted
+        if not (order.sender == run.token.owner == named and (run.owner == order.sender or adopted)):
             self.fail(f"{host.name} runs {run.task}, which {order.sender} gave it")
         if order.payload != run.payload:
             self.fail(f"{host.name} runs {run.task} with another payload than it was given")

@@ -177,7 +177,7 @@ class LowerClaimsYield(Property):
 
 class OneEndStands(Property):
     name = "one end stands"
-    sentence = "In a mesh that was left in peace all who hold a task agree on its owner, and on its end."
+    sentence = "In a mesh that was left in peace all who own or owned a task agree on its end."
 
     def unmet(self, world: World) -> list[str]:
         if world.clones:
@@ -187,7 +187,7 @@ class OneEndStands(Property):
         for host in world.hosts.values():
             for row in host.disk.tasks():
                 if row.state.final:
-                    ends[row.task][host.name] = (row.claim, row.state, row.token)
+                    ends[row.task][host.name] = (row.state, row.token)
         for task, said in ends.items():
             if len(set(said.values())) > 1:
                 complaints.append(f"{task} ended as {said}")

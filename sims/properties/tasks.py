@@ -227,7 +227,8 @@ class RetriesAreCounted(Property):
         if submission.once and old.attempt and new.state is State.QUEUED and old.state is State.RUNNING:
             self.fail(f"{new.task} ran, is --once, and goes back to the queue")
         early = new.failures < submission.retries and not submission.once
-        if ended and early and old.state is not _S.CANCELLING:
+        joined = new.takeover > 0  # another owner may have counted the others
+        if ended and early and not joined and old.state is not _S.CANCELLING:
             self.fail(f"{new.task} is {new.state} after {new.failures} of {submission.retries} retries")
 
 
@@ -278,7 +279,7 @@ class ResultsAreReal(Property):
             case State.CANCELLED:
                 return row.task in self._cancelled
             case _:
-                return once and row.intent
+                return once and (row.intent or row.takeover > 0)
 
 
 class OutputsAreHere(Property):

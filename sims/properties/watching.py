@@ -9,7 +9,7 @@ from openclaw.effects import Effect, Event, Received, Send, Started, Store
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import Assign, End, Have, Holding, Status
 from openclaw.messages import Started as Running
-from openclaw.notes import MemberChanged, Note, TaskMoved
+from openclaw.notes import Contested, MemberChanged, Note, TaskMoved
 from openclaw.records import Progress, State
 from sims.properties.base import Property
 from sims.properties.views import PAUSE_S, Inside, Known, Pause, Second, Views, clock
@@ -49,7 +49,9 @@ class GraceIsGiven(Inside):
             key = (host, host.starts, effect.task)
             if effect.state is State.RUNNING:
                 self._ran_since[key] = clock(host)
-            elif effect.state in (State.QUEUED, State.LOST, State.FAILED) and not isinstance(event, Received):
+            elif effect.state in (State.QUEUED, State.LOST, State.FAILED) and not isinstance(
+                event, Received | Contested
+            ):
                 row = host.disk.progress(effect.task)
                 if row is not None and row.state in (State.PLACED, State.RUNNING) and row.worker != host.id:
                     self._judge(host, row, key)

@@ -820,7 +820,7 @@ def test_what_a_worker_finds_no_room_for_goes_elsewhere_and_is_no_failure() -> N
 def test_what_was_forgotten_never_comes_back(restarted: bool) -> None:
     """Not by the outcome of a copy that was cut off and knows nothing of it, and not by a restart of its owner."""
     mesh = Mesh(2)
-    (task,) = mesh.submit(0, needs=Needs(node=mesh.ids[1]))
+    (task,) = mesh.submit(0, needs=Needs(node=mesh.ids[1]), replicas=0)
     mesh.cut(0, 1)
     mesh[0].inbox.append(n.MemberChanged(mesh.ids[1], m.Status.DOWN, Incarnation(1, "boot0")))
     mesh.give(0, e.CancelAsked((task,)))
