@@ -375,6 +375,9 @@ class Guardian:
     def _rejoin(self, offered: Copy, mine: Copy, sender: NodeId, now: float) -> None:
         """A task that ended here was taken over by who did not know. Final beats not final, then the claim."""
         theirs = offered.progress
+        if theirs.state.final and theirs.claim == mine.progress.claim:
+            self._keep(offered, now)  # it was kept already, and that was not heard
+            return
         self._out.append(e.Send(sender, m.Known(0, (m.Kept(mine.progress),))))
         if theirs.state.final and theirs.claim > mine.progress.claim:
             if theirs.task not in self._replaced:
