@@ -65,6 +65,14 @@ def dying(seed: int) -> Plan:
     return _with(plan, [*work, *deaths])
 
 
+def orphaned(seed: int) -> Plan:
+    """Owners lose power and stay away for longer than their guardians wait; some of what they own must run once."""
+    work = [Work(at=1.0 + k, host=_name(k), runs_s=(1.5,) * 3, once=k % 2 == 0) for k in range(12)]
+    deaths = [Crash(at=3.5 + 3.0 * k, host=_name(k), effects=0, machine=True, down_s=8.0) for k in range(4)]
+    plan = replace(mixed(seed), settings={"guard_grace_s": 3.0, "keep_restart_grace_s": 3.0})
+    return _with(plan, [*work, *deaths])
+
+
 def dead(seed: int) -> Plan:
     """Half of the machines lose power with what they run, and stay away for long."""
     work = [Work(at=1.0 + k, host=_name(k % 2), runs_s=(3.0,) * 4) for k in range(6)]

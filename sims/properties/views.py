@@ -153,7 +153,8 @@ class Views(Property):
         steps = self._steps[host] = []
         node = host.node
         if node is not None:
-            for machine in (node.membership, node.election, node.leader, node.owner, node.worker):
+            parts = (node.membership, node.election, node.leader, node.owner, node.guardian, node.worker)
+            for machine in parts:
                 machine.handle = _heard(machine.handle, steps)  # type: ignore[assignment, method-assign]
 
     def _told(self, host: Host, view: View, event: Event) -> None:
