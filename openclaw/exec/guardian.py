@@ -165,8 +165,12 @@ class Guardian:
             if claim > held.progress.claim:  # it took over without knowing
                 self._out.append(e.Send(sender, m.Known(0, (m.Kept(held.progress),))))
             return None
-        if self._closed.get(task, (claim, -1)) >= (claim, progress.moves):
-            self._replies.guarded(sender, task, *self._closed[task])
+        closed = self._closed.get(task)
+        if closed is not None and closed[0] > claim:
+            self._replies.superseded(sender, task, closed[0])
+            return None
+        if closed is not None and closed >= (claim, progress.moves):
+            self._replies.guarded(sender, task, *closed)
             return None
         whole = _whole(held, submission, progress)
         if whole is None:
