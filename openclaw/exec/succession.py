@@ -106,7 +106,8 @@ class Succession:
     def member(self, node: NodeId, status: Status, now: float) -> None:
         """Who is down answers nothing any more; who is back may know what became of a task."""
         if status >= Status.DOWN:
-            for seq in list(self._rounds):
+            for seq, round in list(self._rounds.items()):
+                round.asked -= {each for each, _ in round.left if each == node}
                 for what in ("found", "known"):
                     self._answered(seq, node, what, now)
         else:

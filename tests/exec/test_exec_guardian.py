@@ -273,6 +273,23 @@ def test_once_after_a_takeover_starts_only_when_its_worker_swears_that_it_never_
     assert len(mesh.started_on(task)) == 1
 
 
+def test_a_worker_that_dies_while_it_is_asked_has_sworn_nothing() -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    mesh.elect(guardian)
+    worker = others(mesh, 0, guardian)[0]
+    tasks = mesh.submit(0, 3, once=True)
+    task = next(task for task in tasks if mesh.started_on(task) == [mesh.ids[worker]])
+    mesh.crash(0)
+    mesh.lost = {m.Seek}
+    mesh.advance(mesh.settings.guard_grace_s + 0.5)
+    mesh.crash(worker, executor=True)
+    mesh.lost = set()
+    mesh.advance(60.0)
+    assert len(mesh.started_on(task)) == 1
+    assert own(mesh[guardian], task).state is State.QUEUED  # type: ignore[union-attr]
+
+
 def test_a_cancellation_outlives_its_owner() -> None:
     mesh = Mesh()
     guardian = guardian_of(mesh, 0)
