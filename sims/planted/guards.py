@@ -81,7 +81,7 @@ GUARDS = (
     Mutant(
         "started before its guardian knows",
         "an intent is at every guardian before the assignment leaves",
-        ("intents are kept", "once"),
+        ("intents are kept",),
         custody.Custody,
         "may_start",
         started_untold,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
-from openclaw.effects import Received, Send, Tick
+from openclaw.effects import Received, Send, Store, Tick
 from openclaw.ids import Incarnation, NodeId, Token
 from openclaw.messages import Nack, Status
 from openclaw.notes import MemberChanged
+from openclaw.records import State, Table
 from sims.host import Host
 from sims.marks import Marks
 from sims.planted import MUTANTS
@@ -55,6 +57,16 @@ def starts_again(world: World, prop: Property) -> None:
     prop.started(host, Start(world.now, "a", task, token(host, 2)))
 
 
+def ends_twice(world: World, prop: Property) -> None:
+    task = world.submit(world.host("a"), [0.1])[0]
+    world.run(world.now + 3.0)
+    row = world.host("a").disk.progress(task)
+    assert row is not None
+    assert prop.unmet(world) == []
+    world.host("b").disk.commit([Store(Table.PROGRESS, task, replace(row, state=State.FAILED))])
+    prop.fail(prop.unmet(world)[0])
+
+
 def hears_the_past(world: World, prop: Property) -> None:
     world.now -= 1.0
     prop.handled(world.host("a"), Tick(), [])
@@ -83,6 +95,7 @@ def never_ends(world: World, prop: Property) -> None:
 
 
 BY_HAND: dict[str, Callable[[World, Property], None]] = {
+    "one end stands": ends_twice,
     "a token starts once": starts_twice,
     "once": starts_again,
     "views": hears_the_past,
