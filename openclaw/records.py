@@ -329,7 +329,10 @@ class Tier(StrEnum):
 
 
 class SkillRow(Record, frozen=True):
-    """One skill as a node advertises it: never contents, never values of variables."""
+    """One skill as a node advertises it: never contents, never values of variables.
+
+    `entries` are those that can run there. Where it is eligible and others cannot, `missing` has "ENTRY: what".
+    """
 
     name: Name
     version: Name = ""

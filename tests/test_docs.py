@@ -48,7 +48,7 @@ def quoted_commands() -> list[str]:
             for line in block.splitlines():
                 command = re.sub(r"^\w+\$\s+", "", line.strip())
                 command = re.sub(r"\s+#\s.*$", "", command)
-                if re.match(r"(openclaw|make|sudo|ls|python -m)\b", command):
+                if re.match(r"(openclaw|make|sudo|ls|python -m)(\s|$)", command):
                     found.append(command)
     return sorted(set(found))
 

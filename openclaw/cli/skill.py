@@ -87,7 +87,9 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _state(node: Doc) -> str:
-    return "ready" if node["eligible"] else f"no {', no '.join(node['missing'])}"
+    if not node["eligible"]:
+        return f"no {', no '.join(node['missing'])}"
+    return f"ready; lacks for {'; for '.join(node['missing'])}" if node["missing"] else "ready"
 
 
 def _properties(raw: Doc) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def _skill_refusal(wanted: str, skills: Mapping[str, SkillRow]) -> str:
     if not row.tree.startswith(tree):
         return f"has another skill {name} (hash {row.tree[: len(tree)]}, not {tree})"
     if entry and entry not in row.entries:
-        return f"cannot run {called} (see: openclaw skill show {name})"
+        lacks = [text.partition(": ")[2] for text in row.missing if text.startswith(f"{entry}: ")]
+        return f"lacks for {called}: {', '.join(lacks) or 'something'}"
     return ""
 
 

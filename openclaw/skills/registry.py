@@ -42,7 +42,10 @@ class Skill:
 def row(skill: Skill) -> SkillRow:
     """The skill as it is advertised: never its contents, never a variable's value."""
     described = skill.described
-    missing = [_cut(reason, SKILL_REASON_CHARS_MAX) for reason in skill.missing[:SKILL_MISSING_MAX]]
+    of_entries = tuple(f"{name}: {reason}" for name, reasons in skill.lacking for reason in reasons)
+    missing = [
+        _cut(reason, SKILL_REASON_CHARS_MAX) for reason in (skill.missing or of_entries)[:SKILL_MISSING_MAX]
+    ]
     return SkillRow(
         described.name,
         described.version,

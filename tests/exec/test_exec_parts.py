@@ -136,6 +136,13 @@ MEMBER = Member(ME, "n0", EVERYTHING)
         ),
         (Needs(skills=("fly@a1",)), Meta(skills=(SkillRow("fly"),)), MEMBER, True, "has another skill fly"),
         (
+            Needs(skills=("fly:far",)),
+            Meta(skills=(SkillRow("fly", entries=("near",), missing=("far: wings",)),)),
+            MEMBER,
+            True,
+            "lacks for fly:far: wings",
+        ),
+        (
             Needs(skills=("fly",)),
             Meta(skills=(SkillRow("fly", eligible=False, missing=("wings",)),)),
             MEMBER,

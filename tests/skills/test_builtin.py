@@ -349,7 +349,9 @@ def test_what_is_no_picture(run: Run, tmp_path: Path) -> None:
     assert "width: it is needed and was not given or height: " in run("media:resize", 2, file="in.png")
     assert "ending" in run("media:convert", 1, file=str(_picture(tmp_path)), out="x.exe")
     if shutil.which("ffmpeg") is None:
-        assert "cannot run media:transcode" in run("media:transcode", 125, file="in.png", out="out.mp4")
+        assert "lacks for media:transcode: program ffmpeg" in run(
+            "media:transcode", 125, file="in.png", out="out.mp4"
+        )
 
 
 def _picture(folder: Path) -> Path:

@@ -33,6 +33,13 @@ def test_a_row_says_what_others_need_and_no_more() -> None:
     assert b"/secret" not in msgspec.msgpack.encode(found)
 
 
+def test_an_entrypoint_that_cannot_run_is_not_offered_and_says_why() -> None:
+    described = Described("a", "Does it.", entries=(Entry("go", ("x",)), Entry("fly", ("x",))))
+    found = row(Skill(described, "/f", "tree", lacking=(("fly", ("program wings", "program tail")),)))
+    assert (found.entries, found.eligible) == (("go",), True)
+    assert found.missing == ("fly: program wings", "fly: program tail")
+
+
 @pytest.mark.parametrize(
     "name", ["two words", "a:b", "../up", "a" * 65, "tab\there", "nul\0", "a@b", "a,b", ""]
 )
