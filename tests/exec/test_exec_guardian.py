@@ -7,9 +7,10 @@ from exec_mesh import Mesh, Node
 
 from openclaw import messages as m
 from openclaw import notes as n
-from openclaw.ids import NodeId, TaskId
+from openclaw.effects import CancelAsked
+from openclaw.ids import Incarnation, TaskId
 from openclaw.messages import Status
-from openclaw.records import Copy, Exit, Progress, State, Table
+from openclaw.records import Copy, Exit, Kind, Needs, Progress, State, Table
 
 GRACE_S = 31.0
 
@@ -40,6 +41,28 @@ def owners(mesh: Mesh, task: TaskId) -> list[int]:
 
 def others(mesh: Mesh, *numbers: int) -> list[int]:
     return [number for number in range(len(mesh.ids)) if number not in numbers]
+
+
+def needs_node(mesh: Mesh, number: int) -> Needs:
+    return Needs(Kind.COMMAND, mesh.ids[number])
+
+
+def incarnation(mesh: Mesh, number: int) -> Incarnation:
+    node = mesh[number]
+    return Incarnation(node.restarts + 1, node.boot)
+
+
+def down(mesh: Mesh, number: int) -> n.MemberChanged:
+    return n.MemberChanged(mesh.ids[number], Status.DOWN, incarnation(mesh, number))
+
+
+def last(node: Node, task: TaskId) -> Progress | None:
+    kept = copy_on(node, task)
+    return own(node, task) or (None if kept is None else kept.progress)
+
+
+def cancel(task: TaskId) -> CancelAsked:
+    return CancelAsked((task,))
 
 
 def test_an_acceptance_names_the_guardian_that_has_the_task_on_its_disk() -> None:
@@ -95,12 +118,6 @@ def test_a_final_is_provisional_until_the_guardian_has_it_and_its_worker_keeps_i
     assert kept is not None
     assert kept.progress.state is State.SUCCEEDED
     assert (Table.COPIES, task) not in mesh[guardian].disk, "what is over is not read at a start"
-
-
-def needs_node(mesh: Mesh, number: int) -> object:
-    from openclaw.records import Kind, Needs
-
-    return Needs(Kind.COMMAND, mesh.ids[number])
 
 
 def test_closed_lid_the_guardian_adopts_what_runs_and_has_its_result() -> None:
@@ -204,22 +221,6 @@ def test_two_halves_ran_it_and_one_end_stands() -> None:
     assert worker in others(mesh, 0)
 
 
-def incarnation(mesh: Mesh, number: int) -> object:
-    from openclaw.ids import Incarnation
-
-    node = mesh[number]
-    return Incarnation(node.restarts + 1, node.boot)
-
-
-def down(mesh: Mesh, number: int) -> n.MemberChanged:
-    return n.MemberChanged(mesh.ids[number], Status.DOWN, incarnation(mesh, number))  # type: ignore[arg-type]
-
-
-def last(node: Node, task: TaskId) -> Progress | None:
-    kept = copy_on(node, task)
-    return own(node, task) or (None if kept is None else kept.progress)
-
-
 def test_a_dead_guardian_is_replaced_and_lets_go_when_it_is_back() -> None:
     mesh = Mesh(4, slots=0)
     first = guardian_of(mesh, 0)
@@ -305,12 +306,6 @@ def test_a_cancellation_outlives_its_owner() -> None:
     assert all(exit is not None for node in mesh.nodes.values() for exit in node.process.values())
 
 
-def cancel(task: TaskId) -> object:
-    from openclaw.effects import CancelAsked
-
-    return CancelAsked((task,))
-
-
 def test_a_week_old_copy_starts_nothing() -> None:
     mesh = Mesh(slots=0)
     guardian = guardian_of(mesh, 0)
@@ -342,7 +337,3 @@ def test_an_old_guardian_does_not_run_what_ended_elsewhere() -> None:
     mesh.advance(GRACE_S + 5.0)
     assert len(mesh.started_on(task)) == 1
     assert last(mesh[first], task).state is State.SUCCEEDED  # type: ignore[union-attr]
-
-
-def nodes(mesh: Mesh) -> list[NodeId]:
-    return mesh.ids
