@@ -164,6 +164,14 @@ class ProcessExited:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedBack:
+    """It waited in the executor for a slot, longer than is worth it: it did not start, and will not from there."""
+
+    task: TaskId
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """The outputs of `task` are at its owner now, or (`ok` false) cannot be had for the moment.
 
@@ -187,7 +195,7 @@ class Recalled:
 Event = (
     Started | Received | Tick | WallClock | PeerFound | LinkUp | LinkDown | Resumed | RosterChanged
     | MetaChanged | Measured | Submitted | CancelAsked | ForgetAsked | DrainAsked | StopAsked | ExecutorUp
-    | ExecutorDown | ProcessStarted | ProcessExited | Fetched | Recalled
+    | ExecutorDown | ProcessStarted | ProcessExited | HandedBack | Fetched | Recalled
 )  # fmt: skip
 
 
@@ -211,7 +219,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Stage the inputs from `owner`, then start. Answered by `ProcessStarted` and `ProcessExited`.
+    """Stage the inputs from `owner`, then start. Answered by `ProcessStarted` and `ProcessExited`, or `HandedBack`.
 
     It is done by the executor of that `life` or by none: the one that follows has told already what it holds.
     """
@@ -223,6 +231,7 @@ class Run:
     epoch: Epoch
     life: int = 0
     gpus: tuple[int, ...] = ()  # which ones it has to itself
+    slots: int = 1  # until so many are free there, it waits in the executor
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from openclaw.effects import (
     ExecutorUp,
     Fetched,
     ForgetAsked,
+    HandedBack,
     LinkDown,
     LinkUp,
     Machine,
@@ -244,4 +245,5 @@ class Node:
             ExecutorDown: (worker,),
             ProcessStarted: (worker,),
             ProcessExited: (worker,),
+            HandedBack: (worker,),
         }

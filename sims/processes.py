@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from openclaw.effects import Event, ExecutorUp, Kill, ProcessExited, ProcessStarted, Run
+from openclaw.effects import Event, ExecutorUp, HandedBack, Kill, ProcessExited, ProcessStarted, Run
 from openclaw.ids import TaskId, Token
 from openclaw.records import Exit, Held, Payload
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STAGE_S = 0.002
 TERM_S = 0.05
+HAND_BACK_S = 0.1  # so long may a run wait for a slot
 TERM = 128 + 15
 ORPHANED = Exit(137, ended_by="orphaned", error="its executor was lost")
 KEPT = 0.5  # of the records that were not synced when the power went
@@ -51,6 +52,8 @@ class Executor:
         self._held = held or {}
         self._ends: dict[Key, tuple[float, Exit]] = {}
         self._gpus: dict[Key, tuple[int, ...]] = {}
+        self._slots: dict[Key, int] = {}
+        self._waiting: dict[Key, tuple[bytes, float]] = {}
         self._alive = True
 
     @property
@@ -69,6 +72,7 @@ class Executor:
         self._alive = False
         self._held.clear()
         self._ends.clear()
+        self._waiting.clear()
 
     def after_crash(self, host: Host) -> Executor:
         """The one that follows: it finds the records, and writes down that what ran then was orphaned."""
@@ -93,6 +97,8 @@ class Executor:
         self.attached = True
         held = tuple(Held(task, token, exit) for (task, token), exit in self._held.items())
         self._tell(ExecutorUp(held, self.life))
+        for key in self._waiting:
+            self._world.after(HAND_BACK_S, lambda key=key: self._hand_back(key))  # type: ignore[misc]
 
     def woke(self, slept_s: float) -> None:
         """Everything that it runs stood still for so long."""
@@ -111,8 +117,8 @@ class Executor:
             self._again(key)
             return
         self._held[key] = None
-        self._gpus[key] = run.gpus
-        self._world.after(STAGE_S, lambda: self._start(key, run.payload))
+        self._gpus[key], self._slots[key] = run.gpus, run.slots
+        self._world.after(STAGE_S, lambda: self._staged(key, run.payload))
 
     def kill(self, kill: Kill) -> None:
         key = (kill.task, kill.token)
@@ -123,13 +129,14 @@ class Executor:
             self._tell(ProcessExited(*key, exit))
         elif self._held[key] is not None:
             self._again(key)
+        elif key in self._waiting:
+            self._end(key, exit)
         else:
             self._world.after(min(kill.grace_s, TERM_S), lambda: self._end(key, exit))
 
     def forget(self, task: TaskId, token: Token) -> None:
         if self.attached and (task, token) not in self._ends:
-            self._held.pop((task, token), None)
-            self._gpus.pop((task, token), None)
+            self._drop((task, token))
             self._host.disk.outputs.discard((task, token))
 
     # --- its processes ---------------------------------------------------------------------------
@@ -144,12 +151,41 @@ class Executor:
         elif key in self._ends:
             self._tell(ProcessStarted(*key, self._world.wall + self._host.clock.wrong_s))
 
-    def _start(self, key: Key, payload: bytes) -> None:
+    def _staged(self, key: Key, payload: bytes) -> None:
         if self._host.asleep:
-            self._world.after(1.0, lambda: self._start(key, payload))
+            self._world.after(1.0, lambda: self._staged(key, payload))
             return
         if not self._alive or self._held.get(key, ORPHANED) is not None:
             return
+        self._waiting[key] = payload, self._world.now + HAND_BACK_S
+        self._fill()
+        if key in self._waiting:
+            self._world.after(HAND_BACK_S, lambda: self._hand_back(key))
+
+    def _fill(self) -> None:
+        """Start what waits, in order, as far as there are slots. What is larger than all of them runs alone."""
+        while key := next(iter(self._waiting), None):
+            taken = sum(self._slots[runs] for runs in self._ends)
+            if taken and taken + self._slots[key] > self._host.meta.slots:
+                return
+            self._start(key, self._waiting.pop(key)[0])
+
+    def _hand_back(self, key: Key) -> None:
+        """If it still waits, all that does goes back, the last first; as long as there is a node to hear of it."""
+        if key not in self._waiting or not self.attached or self._host.asleep:
+            return
+        back = list(reversed(self._waiting))
+        self._waiting.clear()
+        for one in back:
+            self._drop(one)
+            self._tell(HandedBack(*one))
+
+    def _drop(self, key: Key) -> None:
+        self._held.pop(key, None)
+        self._gpus.pop(key, None)
+        self._slots.pop(key, None)
+
+    def _start(self, key: Key, payload: bytes) -> None:
         world = self._world
         runs, code, size = msgspec.msgpack.decode(payload, type=Payload).argv
         inline = b"" if int(size) > len(code) else code.encode()
@@ -173,11 +209,13 @@ class Executor:
             self._world.after(1.0, lambda: self._end(key, exit))
             return
         self._held[key] = exit
+        self._waiting.pop(key, None)
         if self._ends.pop(key, None) is not None:
             self._host.disk.outputs.add(key)
             for ended in self._world.hooks.ended:
                 ended(self._host, key, exit)
         self._tell(ProcessExited(*key, exit))
+        self._fill()
 
     def _tell(self, event: Event) -> None:
         if self.attached:

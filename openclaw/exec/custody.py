@@ -258,7 +258,7 @@ class Custody:
                 self.ledger.settle(entry)
                 self.forget(progress.task)
         elif entry.held is not None and self.may_start(entry) and progress.token is not None:
-            self.ledger.out.assign(entry.held, entry.submission, progress.token)
+            self.ledger.assign(entry, entry.held)
             entry.held = None
 
     def _known(self, entry: Entry) -> bool:

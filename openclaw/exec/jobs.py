@@ -44,6 +44,7 @@ class Job:
     volatile: bool = False  # its executor keeps it in memory alone: lost with it, it may have started
     takeover: int = 0  # by how much its owner claims it
     submitter: NodeId = NOBODY  # where it is not the owner
+    runtime_s: float = -1.0  # what its kind took lately, as its owner says
 
     @property
     def claim(self) -> Claim:

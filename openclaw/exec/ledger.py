@@ -178,6 +178,12 @@ class Ledger:
         guarded = self.guardian is not None and submission.replicas > 0
         return guarded or bool(entry.progress.guardians) or submission.submitter != self.me
 
+    def assign(self, entry: Entry, place: Place) -> None:
+        """Its attempt goes to its worker."""
+        token = entry.progress.token
+        assert token is not None
+        self.out.assign(place, entry.submission, token, entry.row.runtime_s)
+
     def take_back(self, entry: Entry, worker: NodeId, token: Token, now: float, *, waits: bool) -> None:
         """An attempt of its former owner goes on as ours, running or (`waits`) about to."""
         attempt = max(entry.progress.attempt, token.attempt)

@@ -22,20 +22,22 @@ _ITEM_OVERHEAD_BYTES = 160
 
 Place = tuple[NodeId, str, Epoch, int]
 """A worker, its boot, and the epoch and number of the grant."""
+_Start = tuple[Submission, Token, float]
 
 
 class Outbox:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.effects: list[Effect] = []
-        self._assigns: dict[Place, list[tuple[Submission, Token]]] = {}
+        self._assigns: dict[Place, list[_Start]] = {}
         self._ends: dict[tuple[NodeId, str], dict[tuple[TaskId, Token], None]] = {}
         self._adoptions: dict[NodeId, dict[tuple[TaskId, Token], int]] = {}
         self._asks: dict[NodeId, dict[tuple[TaskId, Token], None]] = {}
         self._acks: dict[NodeId, dict[tuple[TaskId, Token], None]] = {}
 
-    def assign(self, place: Place, submission: Submission, token: Token) -> None:
-        self._assigns.setdefault(place, []).append((submission, token))
+    def assign(self, place: Place, submission: Submission, token: Token, runtime_s: float) -> None:
+        """`runtime_s`: what its kind took lately, below 0 while that is not known."""
+        self._assigns.setdefault(place, []).append((submission, token, runtime_s))
 
     def end(self, worker: NodeId, task: TaskId, token: Token, reason: str) -> None:
         """An assignment that has not left yet stays here: its worker only hears that it will not come."""
@@ -89,14 +91,14 @@ def cut(items: list[T]) -> Iterator[tuple[T, ...]]:
         yield tuple(items[start : start + ITEMS_MAX])
 
 
-def _assigns(place: Place, work: list[tuple[Submission, Token]], settings: Settings) -> Iterator[m.Assign]:
+def _assigns(place: Place, work: list[_Start], settings: Settings) -> Iterator[m.Assign]:
     """`work` in messages of bounded size, each signature batch once a message."""
     _, boot, epoch, grant = place
     items: list[m.Item] = []
     batches: dict[bytes, int] = {}
     kept: list[Batch] = []
     size = 0
-    for submission, token in work:
+    for submission, token, runtime_s in work:
         batch = submission.batch
         index = batches.get(batch.signature)
         weight = len(submission.payload) + _ITEM_OVERHEAD_BYTES
@@ -111,7 +113,7 @@ def _assigns(place: Place, work: list[tuple[Submission, Token]], settings: Setti
         items.append(
             m.Item(
                 submission.task, token, submission.needs, submission.payload, index, submission.leaf,
-                submission.once, NOBODY if submission.submitter == token.owner else submission.submitter,
+                submission.once, NOBODY if submission.submitter == token.owner else submission.submitter, runtime_s,
             )
         )  # fmt: skip
     if items:

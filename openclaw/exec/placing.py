@@ -147,7 +147,7 @@ class Placing:
             entry.heard_s = now
             entry.known = False
             if self._custody.may_start(entry):
-                ledger.out.assign(place, entry.submission, token)
+                ledger.assign(entry, place)
             else:
                 entry.held = place
         if tasks:

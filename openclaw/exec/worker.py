@@ -28,6 +28,7 @@ _STOP_MARGIN_S = 2.0
 _ASKS_DEFERRED_MAX = 1024
 _NOTHING = Size(0)
 TAKEN_BACK = "another node has nothing to do"
+HELD_UP = "what was before it takes long"
 
 
 class Worker:
@@ -74,6 +75,8 @@ class Worker:
                 return self._flush(now)
             case e.ProcessStarted(task=task, token=token, started=started):
                 self._started(task, token, started)
+            case e.HandedBack(task=task, token=token):
+                effects = self._handed_back(task, token)
             case e.ProcessExited(task=task, token=token, exit=exit):
                 effects = self._exited(task, token, exit)
             case n.MemberChanged(node=node, status=status, incarnation=incarnation):
@@ -173,7 +176,12 @@ class Worker:
                 item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch,
                 takeover=item.token.takeover, submitter=item.submitter,
             )  # fmt: skip
-            job.needs, job.size, job.once = item.needs, item.needs.size, item.once
+            job.needs, job.size, job.once, job.runtime_s = (
+                item.needs,
+                item.needs.size,
+                item.once,
+                item.runtime_s,
+            )
             job.volatile = item.needs.kind is Kind.HANDLER
             self._jobs[item.task] = job
             self._waiting.add(job)
@@ -301,7 +309,9 @@ class Worker:
             job.phase = Phase.RUNNING
             self._room.enter(job, whole)
             effects.append(e.Store(Table.ATTEMPTS, job.task, job.row()))
-            effects.append(e.Run(job.task, job.token, job.owner, job.payload, job.epoch, life, job.gpus))
+            effects.append(
+                e.Run(job.task, job.token, job.owner, job.payload, job.epoch, life, job.gpus, job.size.slots)
+            )
             if job.volatile:
                 job.payload = b""  # never asked for again under this token
         return effects
@@ -312,6 +322,18 @@ class Worker:
             job.payload = b""
             self._news.started(job.owner, task, token, started)
 
+    def _handed_back(self, task: TaskId, token: Token) -> list[e.Effect]:
+        """It waits here again, where the leader can have it taken to another node."""
+        self._quick.held_up = True
+        job = self._jobs.get(task)
+        if job is None or job.token != token or job.phase is not Phase.RUNNING or job.ending:
+            return []
+        if job.payload:
+            return self._again(job)
+        self._room.leave(job)  # a former self of this node sent it there: its payload is not here any more
+        self._news.returned(job.owner, task, token, HELD_UP)
+        return self._forget(job)
+
     def _exited(self, task: TaskId, token: Token, exit: Exit) -> list[e.Effect]:
         job = self._jobs.get(task)
         if job is None or job.token != token:
@@ -320,7 +342,7 @@ class Worker:
             return []
         if job.phase is Phase.RUNNING:
             self._room.leave(job)
-        self._quick.ran(job, exit.runtime_s)
+        self._quick.held_up = False
         if exit.ended_by == REFUSED:
             self._news.returned(job.owner, task, token, exit.error)
             return self._forget(job)
@@ -382,7 +404,7 @@ class Worker:
             if task in known:
                 continue
             if job.phase is Phase.RUNNING and job.payload and not job.ending:
-                self._again(job)
+                effects += self._again(job)
             elif job.phase in (Phase.RUNNING, Phase.UNKNOWN):
                 if job.phase is Phase.RUNNING:
                     self._room.leave(job)
@@ -396,11 +418,12 @@ class Worker:
                 self._sought(question, sender)
         return effects
 
-    def _again(self, job: Job) -> None:
-        """What we asked for in this life never reached the executor: it is first in the queue, under its token."""
+    def _again(self, job: Job) -> list[e.Effect]:
+        """What we asked for in this life never started: it is first in the queue, under its token."""
         self._room.leave(job)
         job.phase = Phase.WAITING
         self._waiting.add(job, front=True)
+        return [e.Store(Table.ATTEMPTS, job.task, None)]
 
     def _adopt(self, job: Job) -> list[e.Effect]:
         if job.phase is not Phase.RUNNING:

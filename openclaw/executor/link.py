@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from openclaw import config
-from openclaw.effects import Event, ExecutorDown, ExecutorUp, ProcessExited, ProcessStarted
+from openclaw.effects import Event, ExecutorDown, ExecutorUp, HandedBack, ProcessExited, ProcessStarted
 from openclaw.errors import MeshError, Unavailable
 from openclaw.executor.frames import Feed, Oversized, framed
 from openclaw.executor.paths import RUNS, run_name, socket_path
@@ -65,11 +65,15 @@ class _Progress(_Frame, frozen=True, tag="progress"):
     rows: tuple[tuple[TaskId, Token, float, float, str], ...]
 
 
+class _Back(_Frame, frozen=True, tag="back"):
+    rows: tuple[tuple[TaskId, Token], ...]
+
+
 class _Exited(_Frame, frozen=True, tag="exited"):
     rows: tuple[Held, ...]
 
 
-DECODER = msgspec.msgpack.Decoder(_Held | _Started | _Progress | _Exited)
+DECODER = msgspec.msgpack.Decoder(_Held | _Started | _Progress | _Back | _Exited)
 ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -92,6 +96,7 @@ class RunSpec:
     epoch: Epoch
     stdin_path: str = ""
     gpus: tuple[int, ...] = ()  # which it has to itself; none leaves the machine's own setting
+    slots: int = 1  # it starts when so many are free
 
 
 class ExecutorLink(asyncio.Protocol):
@@ -181,7 +186,8 @@ class ExecutorLink(asyncio.Protocol):
         self.run_many((spec,))
 
     def run_many(self, specs: Iterable[RunSpec]) -> None:
-        """Start commands, in order; each is answered by `ProcessStarted` unless refused, and `ProcessExited`."""
+        """Start commands, in order; each is answered by `ProcessStarted` unless refused, and `ProcessExited`;
+        or by `HandedBack`."""
         rows: list[msgspec.Raw] = []
         size = 0
         for spec in specs:
@@ -240,6 +246,7 @@ class ExecutorLink(asyncio.Protocol):
             memory_bytes=payload.memory_bytes,
             cpus=payload.cpus,
             local_files=list(payload.local_files),
+            slots=spec.slots,
         )
 
     def _write(self, body: bytes) -> None:
@@ -292,7 +299,7 @@ class ExecutorLink(asyncio.Protocol):
             self._on_event(ExecutorDown())
             self.keep()
 
-    def _hear(self, frame: _Held | _Started | _Progress | _Exited) -> None:
+    def _hear(self, frame: _Held | _Started | _Progress | _Back | _Exited) -> None:
         match frame:
             case _Held(more, rows):
                 self._held.extend(rows)
@@ -306,6 +313,9 @@ class ExecutorLink(asyncio.Protocol):
             case _Progress(rows=reports):
                 for task, token, done, total, note in reports:
                     self.reports[task, token] = Report(done, total, note)
+            case _Back(rows=back):
+                for task, token in back:
+                    self._on_event(HandedBack(task, token))
             case _Exited(rows=exited):
                 for row in exited:
                     if row.exit is not None:

@@ -103,7 +103,14 @@ class Executor:
                 error = f"its node was gone for {self.limits.orphan_s:g} s"
                 self.supervisor.end_all("orphaned", STOP_GRACE_S, now, error)
             self.supervisor.tick(now)
+            if self._heard:
+                self.supervisor.hand_back(now)
             self._flush()
+
+    @property
+    def _heard(self) -> bool:
+        """Whether a node is there that knows what is held."""
+        return self.node is not None and self.node.greeted and self.node.listing is None
 
     def _stop(self, grace_s: float) -> None:
         self.stopping = True
@@ -113,6 +120,7 @@ class Executor:
         supervisor = self.supervisor
         if (
             supervisor.running
+            or supervisor.queue
             or supervisor.pool.busy
             or supervisor.jobs
             or (supervisor.unwritten and not self.stopping)
@@ -124,6 +132,8 @@ class Executor:
 
     def _wait_s(self, now: float) -> float | None:
         due = self.supervisor.next_at()
+        if self._heard:
+            due = min(due, self.supervisor.queue.due)
         if self.node is None:
             idle = not (self.supervisor.running or self.supervisor.pool.busy)
             due = min(due, self.alone_since + (IDLE_S if idle else self.limits.orphan_s))
@@ -268,6 +278,9 @@ class Executor:
             supervisor.started.clear()
         if progress := supervisor.pool.take_progress():
             node.unsent += self._frame("progress", [msgpack.packb(row) for row in progress])
+        if supervisor.handed_back:
+            node.unsent += self._frame("back", [msgpack.packb(row) for row in supervisor.handed_back])
+            supervisor.handed_back.clear()
         rows: list[bytes] = []
         size = 0
         for row in supervisor.exited:

@@ -34,6 +34,9 @@ class Limits(NamedTuple):
     inline_bytes: int
     file_bytes: int
     frame_bytes: int
+    slots: int = (
+        1 << 16
+    )  # that commands may take at a time; what is behind waits, and is handed back after a while
 
 
 class Spec(NamedTuple):
@@ -53,6 +56,7 @@ class Spec(NamedTuple):
     memory_bytes: int = 0
     cpus: int = 0
     local_files: list[str] = []  # noqa: RUF012 - a row, never changed
+    slots: int = 1
 
 
 class ExitRow(NamedTuple):

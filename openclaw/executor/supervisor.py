@@ -30,6 +30,7 @@ from openclaw.executor.process import (
     exit_code,
     start,
 )
+from openclaw.executor.queue import Queue
 from openclaw.executor.run import DRAIN_S, FOREVER, LOGS, Phase, Run
 from openclaw.handlers.pool import Pool
 from openclaw.platform import boot_id, exit_fd, free_disk_bytes, process_start
@@ -60,6 +61,7 @@ class Supervisor:
         self.selector = selector
         self.groups = groups
         self.running: dict[str, Run] = {}
+        self.queue = Queue()
         self.jobs: deque[Iterator[None]] = deque()
         self.removals: deque[Iterator[None]] = deque()
         self.unwritten: dict[str, tuple[int, ExitRow]] = {}
@@ -67,6 +69,7 @@ class Supervisor:
         self.looked_at, self.allowed = -FOREVER, 0
         self.started: list[tuple[str, TokenRow, float]] = []
         self.exited: list[tuple[str, TokenRow, ExitRow]] = []
+        self.handed_back: list[tuple[str, TokenRow]] = []
         self.pool = Pool(state_dir, base, selector, self.started, self.exited)
 
     # --- what the node asks ----------------------------------------------------------------------
@@ -81,7 +84,16 @@ class Supervisor:
         folder = f"{self.runs}/{name}"
         if spec.handler:
             self.pool.start(spec, folder, now)
-            return
+        elif name in self.queue:
+            pass
+        elif (self.queue or not self.queue.fits(spec, self.limits.slots)) and not os.path.exists(
+            f"{folder}/record"
+        ):
+            self.queue.add(name, spec, now)
+        else:
+            self._begin(spec, name, folder, now)
+
+    def _begin(self, spec: Spec, name: str, folder: str, now: float) -> None:
         try:
             for place in (folder, f"{folder}/{SCRATCH}"):
                 try:
@@ -115,6 +127,7 @@ class Supervisor:
         exits = exit_fd(process.pid)
         run = Run(spec, name, folder, mark, process, exits, record_fd, now, wall, confinement)
         self.running[name] = run
+        self.queue.taken += spec.slots
         self.selector.register(run.exit_fd, selectors.EVENT_READ, run)
         self.started.append((spec.task, spec.token, wall))
 
@@ -142,12 +155,29 @@ class Supervisor:
             return
         if self.pool.kill(task, token, reason, grace_s, now):
             return
+        if spec := self.queue.drop(name):
+            self._never(name, spec, reason)
+            return
         row = self._held_row(name)
         if row is None:
             ended = ExitRow(exit_code(0, reason), reason, "it was not running here")
             self.exited.append((task, token, ended))
         elif row[2]:
             self.exited.append((task, token, row[2]))
+
+    def _never(self, name: str, spec: Spec, reason: str) -> None:
+        """It was told to end while it waited."""
+        row = ExitRow(exit_code(0, reason), reason, "it had not begun")
+        folder = f"{self.runs}/{name}"
+        try:
+            os.makedirs(folder, 0o700, exist_ok=True)
+            self._write_end(name, spec.task, spec.token, record.create(folder), row)
+        except OSError:
+            self.exited.append((spec.task, spec.token, row))
+
+    def hand_back(self, now: float) -> None:
+        """What waited too long for a slot is the node's again; only while there is one to hear of it."""
+        self.handed_back += [(spec.task, spec.token) for spec in self.queue.overdue(now)]
 
     def forget(self, task: str, token: TokenRow) -> None:
         """Remove all of a run that has ended; one that runs is kept."""
@@ -173,6 +203,8 @@ class Supervisor:
     def end_all(self, reason: str, grace_s: float, now: float, error: str = "") -> None:
         for run in self.running.values():
             run.end(reason, grace_s, now, error)
+        for spec in self.queue.clear():
+            self._never(run_name(spec.task, spec.token), spec, reason)
         self.pool.end_all(reason, grace_s, now, error)
 
     def held(self) -> Iterator[HeldRow]:
@@ -181,6 +213,8 @@ class Supervisor:
             row = self._held_row(name)
             if row:
                 yield row
+        for spec in self.queue:
+            yield (spec.task, spec.token, None)
         yield from self.pool.held()
 
     def _held_row(self, name: str) -> HeldRow | None:
@@ -211,12 +245,22 @@ class Supervisor:
             if run.next_at <= now:
                 self._attend(run, now)
         self.pool.tick(now)
+        self._fill(now)
         for _ in range(len(self.jobs)):
             self._step(self.jobs.popleft())
         if self._may_remove():
             self._step(self.removals.popleft(), self.removals)
         if self.unwritten and now >= self.retry_at:
             self._retry_unwritten(now)
+
+    def _fill(self, now: float) -> None:
+        """Start what waits, as far as there is room."""
+        self.pool.spare = self.limits.slots - self.queue.taken
+        self.pool.feed(now)
+        self.queue.others = self.pool.active
+        while taken := self.queue.take(self.limits.slots):
+            name, spec = taken
+            self._begin(spec, name, f"{self.runs}/{name}", now)
 
     def _step(self, job: Iterator[None], jobs: deque[Iterator[None]] | None = None) -> None:
         """Go one step on, and come back for the next if there is one."""
@@ -315,6 +359,7 @@ class Supervisor:
         if run.group:
             run.group.remove()
         del self.running[run.name]
+        self.queue.taken -= run.spec.slots
         self._write_end(run.name, run.spec.task, run.spec.token, run.record_fd, row)
 
     def _write_end(self, name: str, task: str, token: TokenRow, record_fd: int, row: ExitRow) -> None:

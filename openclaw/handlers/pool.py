@@ -74,6 +74,12 @@ class Pool:
         self._ended: dict[Key, ExitRow] = {}
         self._took_s: dict[str, float] = {}
         self._sequence = 0
+        self.spare = 1 << 16  # processes that may be at work at once: what commands leave of the slots
+
+    @property
+    def active(self) -> int:
+        """Processes that are at work."""
+        return sum(bool(process.calls) for process in self._processes)
 
     @property
     def busy(self) -> bool:
@@ -179,10 +185,13 @@ class Pool:
         """An idle process; for a call that will be quick also one with a few of the same before it."""
         quick = self._took_s.get(call.spec.handler, FOREVER) < QUICK_S
         best: Process | None = None
+        full = self.active >= self.spare
         for process in self._processes:
             if not process.ready or process.retiring:
                 continue
             if not process.calls:
+                if full:
+                    continue
                 return process
             if quick and process.quick and len(process.calls) < config.HANDLER_CALLS_AHEAD_MAX:
                 best = process if best is None or len(process.calls) < len(best.calls) else best

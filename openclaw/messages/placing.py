@@ -106,6 +106,7 @@ class Item(Record, frozen=True):
     leaf: Count
     once: bool = False
     submitter: NodeId = NodeId("")  # who signed it, where it is not the owner
+    runtime_s: float = -1.0  # what its kind took lately, as its owner knows; below 0 while it does not
 
 
 class Assign(Message, frozen=True):

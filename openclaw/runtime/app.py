@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import random
 import secrets
 import signal
@@ -175,7 +176,7 @@ class App:
         await context.skills.first()
         context.link = ExecutorLink(
             options.state_dir, self._executor_said, context.name_of(context.me), ORPHAN_S,
-            LIMITS._replace(kept_bytes=options.limits.output_bytes),
+            LIMITS._replace(kept_bytes=options.limits.output_bytes, slots=options.slots or os.cpu_count() or 1),
         )  # fmt: skip
         self.sources = Sources(context)
         self.pulls = Pulls(context, self.sources)

@@ -131,7 +131,14 @@ class Staging:
     def _spec(self, effect: Run, payload: Payload, stdin: Path | None = None) -> RunSpec:
         stdin_path = "" if stdin is None else str(stdin)
         return RunSpec(
-            effect.task, effect.token, payload, effect.owner, effect.epoch, stdin_path, effect.gpus
+            effect.task,
+            effect.token,
+            payload,
+            effect.owner,
+            effect.epoch,
+            stdin_path,
+            effect.gpus,
+            effect.slots,
         )
 
     def _post_exit(self, task: TaskId, token: Token, exit: Exit) -> None:

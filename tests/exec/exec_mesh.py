@@ -44,6 +44,7 @@ from openclaw.records import (
 BETWEEN = (n.TakeOver, n.Yielded, n.Replaced, n.Contested)
 EVERYTHING = frozenset({"observe", "skill", "shell", "admin"})
 WALL_OFFSET_S = 1_000_000.0
+HAND_BACK_S = 0.1  # so long may a run wait in an executor
 
 
 def node_id(number: int) -> NodeId:
@@ -72,6 +73,8 @@ class Node:
     guardian: Guardian
     disk: dict[tuple[Table, str], Record] = field(default_factory=dict)
     process: dict[tuple[TaskId, Token], Exit | None] = field(default_factory=dict)  # in the executor
+    slots: dict[tuple[TaskId, Token], int] = field(default_factory=dict)  # that what is in the executor takes
+    queue: dict[tuple[TaskId, Token], float] = field(default_factory=dict)  # there, and since when it waits
     inbox: deque[e.Event | n.Note] = field(default_factory=deque)
     notes: list[e.Effect] = field(default_factory=list)
     up: bool = True
@@ -128,7 +131,7 @@ class Mesh:
             if other.me != node.me:
                 self._introduce(node, other)
                 self._introduce(other, node)
-        held = tuple(Held(task, token, exit) for (task, token), exit in node.process.items())
+        held = tuple(Held(*key, node.process.get(key)) for key in (*node.process, *node.queue))
         node.inbox.append(e.ExecutorUp(held))
         node.inbox.append(n.Settled())
         if self.epoch is not None:
@@ -161,6 +164,7 @@ class Mesh:
         node.inbox.clear()
         if executor:
             node.process.clear()
+            node.queue.clear()
         if noticed:
             self.tell_status(number, m.Status.DOWN)
 
@@ -177,6 +181,7 @@ class Mesh:
         boot = f"boot{old.restarts + 1}"
         node = self._node(old.me, boot, restored(old.disk))
         node.disk, node.process, node.restarts = old.disk, old.process, old.restarts + 1
+        node.slots, node.queue = old.slots, old.queue
         self.nodes[old.me] = node
         self._begin(node)
 
@@ -207,7 +212,7 @@ class Mesh:
         for _ in range(10_000):
             busy = False
             for node in self.nodes_up():
-                busy = self._batch(node) or busy
+                busy = self._hand_back(node) or self._batch(node) or busy
             if not busy:
                 return
         raise AssertionError("livelock")
@@ -229,7 +234,8 @@ class Mesh:
 
     def _deadlines(self, node: Node) -> list[float]:
         machines = (node.owner, node.worker, node.leader, node.guardian)
-        return [d for machine in machines if (d := machine.next_deadline()) is not None]
+        waiting = [since + HAND_BACK_S for since in node.queue.values()]
+        return waiting + [d for machine in machines if (d := machine.next_deadline()) is not None]
 
     def _batch(self, node: Node) -> bool:
         machines = (node.owner, node.worker, node.leader, node.guardian)
@@ -282,12 +288,12 @@ class Mesh:
                 cut = frozenset({node.me, to}) in self.cuts or type(message) in self.lost
                 if there is not None and there.up and not cut:
                     there.inbox.append(e.Received(message, node.me))
-            case e.Run(task=task, token=token):
-                self.starts.append((task, token, node.me))
-                node.process[task, token] = None
-                node.inbox.append(e.ProcessStarted(task, token, self.now + WALL_OFFSET_S))
+            case e.Run(task=task, token=token, slots=slots):
+                node.slots[task, token] = slots
+                node.queue[task, token] = self.now
+                self._fill(node)
             case e.Kill(task=task, token=token, reason=reason):
-                if (task, token) in node.process:
+                if (task, token) in node.process or node.queue.pop((task, token), None) is not None:
                     self._exit(node, task, token, Exit(130, ended_by=reason))
             case e.Forget(task=task, token=token):
                 node.process.pop((task, token), None)
@@ -303,11 +309,31 @@ class Mesh:
             case _:
                 node.notes.append(effect)
 
+    def _fill(self, node: Node) -> None:
+        """As the executor does: start what there are slots for, in order."""
+        while key := next(iter(node.queue), None):
+            taken = sum(node.slots[one] for one, exit in node.process.items() if exit is None)
+            if taken and taken + node.slots[key] > self.slots:
+                return
+            del node.queue[key]
+            node.process[key] = None
+            self.starts.append((*key, node.me))
+            node.inbox.append(e.ProcessStarted(*key, self.now + WALL_OFFSET_S))
+
+    def _hand_back(self, node: Node) -> bool:
+        """And hand back what waited too long, the last first."""
+        if not any(since + HAND_BACK_S <= self.now for since in node.queue.values()):
+            return False
+        node.inbox.extend(e.HandedBack(*key) for key in reversed(node.queue))
+        node.queue.clear()
+        return True
+
     def _exit(self, node: Node, task: TaskId, token: Token, exit: Exit) -> None:
         if node.process.get((task, token), exit) is None:
             node.process[task, token] = exit
             if node.up:
                 node.inbox.append(e.ProcessExited(task, token, exit))
+            self._fill(node)
 
     def finish(self, *, code: int = 0, runtime_s: float = 0.0, exit: Exit | None = None) -> int:
         """End every running command with `code`, also on nodes that are down; how many that were."""

@@ -35,6 +35,7 @@ from openclaw.records import (
     Attempt,
     Batch,
     Exit,
+    Held,
     InputFile,
     Kind,
     Member,
@@ -275,8 +276,8 @@ def test_what_is_ended_in_the_batch_that_placed_it_is_not_assigned() -> None:
     outbox = Outbox(Settings())
     place = (node_id(1), "b", Epoch(1, ME), 7)
     kept, ended = submission(ME, 1), submission(ME, 2)
-    outbox.assign(place, kept, token())
-    outbox.assign(place, ended, token())
+    outbox.assign(place, kept, token(), -1.0)
+    outbox.assign(place, ended, token(), -1.0)
     outbox.end(node_id(1), ended.task, token(), "superseded")
     outbox.flush()
     assigned, end = [effect.message for effect in outbox.take() if isinstance(effect, e.Send)]
@@ -291,7 +292,7 @@ def test_assignments_are_cut_by_number_and_size_and_name_each_signature_once() -
     batches = [Batch(b"one", b"1" * 4096), Batch(b"two", b"2" * 4096)]
     work = [submission(ME, i, batch=batches[i % 2], payload=b"x" * 3000, leaf=i) for i in range(600)]
     for one in work:
-        outbox.assign((node_id(1), "b", Epoch(1, ME), 7), one, token())
+        outbox.assign((node_id(1), "b", Epoch(1, ME), 7), one, token(), -1.0)
     outbox.flush()
     sent = [effect.message for effect in outbox.take() if isinstance(effect, e.Send)]
     assigns = [message for message in sent if isinstance(message, m.Assign)]
@@ -615,30 +616,49 @@ def test_what_an_executor_took_along_is_started_again_only_if_it_would_have_left
 
 
 @pytest.mark.parametrize(
-    ("kind", "handler", "runtime_s", "once", "started"),
+    ("runtime_s", "once", "started"),
     [
-        (Kind.HANDLER, "quick", 0.0001, False, 9),
-        (Kind.HANDLER, "quick", 0.01, False, 4),  # as many more as run within the pause between two batches
-        (Kind.HANDLER, "quick", 1.0, False, 1),
-        (Kind.HANDLER, "quick", 0.0001, True, 1),
-        (Kind.COMMAND, "", 0.0001, False, 1),
+        (-1.0, False, 1),  # nothing is known
+        (0.0001, False, 9),
+        (0.01, False, 4),  # as many more as run within the pause between two batches
+        (1.0, False, 1),
+        (0.0001, True, 1),
     ],
 )
 def test_only_what_is_known_to_be_quick_goes_ahead_of_the_slots(
-    kind: Kind, handler: str, runtime_s: float, once: bool, started: int
+    runtime_s: float, once: bool, started: int
 ) -> None:
     worker = working()
-    worker.handle(e.MetaChanged(Meta(slots=1, handlers=("quick",))), 0.0)
-    needs = Needs(kind=kind, handler=handler)
-
-    def assigned(number: int) -> e.Received:
-        return assign(task=TaskId(f"{ME}-t{number}"), needs=needs, once=once)
-
-    assert runs(worker, assigned(0), assigned(1)) == [token()]  # nothing is known yet
-    for number in (0, 1):
-        runs(worker, e.ProcessExited(TaskId(f"{ME}-t{number}"), token(), Exit(0, runtime_s=runtime_s)))
-    assert len(runs(worker, *(assigned(number) for number in range(2, 11)))) == started
+    tasks = [TaskId(f"{ME}-t{number}") for number in range(9)]
+    assigned = [assign(task=task, once=once, runtime_s=runtime_s) for task in tasks]
+    assert len(runs(worker, *assigned)) == started
     assert worker.running == started
+
+
+def test_what_waits_behind_something_long_is_handed_back_and_nothing_more_goes_ahead_until_it_ends() -> None:
+    worker = working()
+    long, short, more = (assign(task=TaskId(f"{ME}-{n}"), runtime_s=0.01, payload=b"p") for n in "abc")
+    tasks = [TaskId(f"{ME}-{n}") for n in "abc"]
+    assert len(runs(worker, long, short)) == 2
+    effects = worker.handle(e.HandedBack(tasks[1], token()), 1.0)
+    assert e.Store(Table.ATTEMPTS, tasks[1], None) in effects
+    assert runs(worker, more) == []
+    assert worker.queued == 2
+    assert len(runs(worker, e.ProcessExited(tasks[0], token(), Exit(0)))) == 2
+
+
+def test_what_a_former_self_gave_the_executor_goes_back_to_its_owner_if_it_waits_there_for_long() -> None:
+    attempts = tuple(Attempt(TaskId(f"{ME}-{n}"), token(), ME) for n in "ab")
+    worker = Worker(ME, "b", Settings(), Random(1), Restored(attempts=attempts))
+    held = tuple(Held(attempt.task, attempt.token) for attempt in attempts)
+    worker.handle(e.Started(Meta(slots=1), 0.0), 0.0)
+    worker.handle(e.RosterChanged({ME: MEMBER}, b""), 0.0)
+    worker.handle(e.ExecutorUp(held), 0.0)
+    worker.handle(e.HandedBack(attempts[1].task, token()), 1.0)
+    effects = worker.handle(e.Tick(), 1.0)
+    returned = [x.message for x in effects if isinstance(x, e.Send) and isinstance(x.message, m.Returned)]
+    assert [[item.task for item in message.items] for message in returned] == [[attempts[1].task]]
+    assert (worker.running, worker.queued) == (1, 0)
 
 
 def test_what_starts_is_stored_first() -> None:
