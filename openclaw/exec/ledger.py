@@ -103,11 +103,14 @@ class Ledger:
 
     def drop(self, entry: Entry) -> None:
         """It has another owner: nothing here speaks of it any more."""
-        task, state = entry.progress.task, entry.progress.state
+        progress = entry.progress
+        task, state = progress.task, progress.state
         if task in entry.row.tasks:
             self.demands.remove(task, entry.row)
         if state in ACTIVE:
-            self._off(entry.progress.worker, task)
+            self._off(progress.worker, task)
+        if progress.token is not None:
+            self.out.withdraw(progress.worker, task, progress.token)
         self.tasks.pop(task, None)
         self.closing.pop(task, None)
         self.disown(task, state)

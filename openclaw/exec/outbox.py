@@ -41,10 +41,14 @@ class Outbox:
 
     def end(self, worker: NodeId, task: TaskId, token: Token, reason: str) -> None:
         """An assignment that has not left yet stays here: its worker only hears that it will not come."""
+        self.withdraw(worker, task, token)
+        self._ends.setdefault((worker, reason), {})[task, token] = None
+
+    def withdraw(self, worker: NodeId, task: TaskId, token: Token) -> None:
+        """If its assignment has not left yet, it never does."""
         for place, items in self._assigns.items():
             if place[0] == worker:
                 items[:] = [item for item in items if (item[0].task, item[1]) != (task, token)]
-        self._ends.setdefault((worker, reason), {})[task, token] = None
 
     def adopt(self, worker: NodeId, task: TaskId, token: Token, takeover: int) -> None:
         self._adoptions.setdefault(worker, {})[task, token] = takeover

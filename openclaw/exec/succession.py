@@ -91,7 +91,7 @@ class Succession:
     def known(self, message: m.Known, sender: NodeId, now: float) -> None:
         for item in message.items:
             entry = self.ledger.tasks.get(item.progress.task)
-            if entry is not None and item.progress.state.final and entry.sought:
+            if entry is not None and item.progress.state.final and self._outranked(entry, item.progress):
                 self._abandon(entry, item.progress)
             elif entry is not None and item.progress.state.final:
                 self.join(entry, item.progress, now)
@@ -162,8 +162,17 @@ class Succession:
         else:
             self._again(entry, now, "nobody has it", died=False)
 
+    @staticmethod
+    def _outranked(entry: Entry, theirs: Progress) -> bool:
+        """Whether an end elsewhere leaves us nothing to own: we only took it over, or ended it under a lower claim."""
+        ours = entry.progress
+        return entry.sought or (ours.state.final and ours.claim < theirs.claim)
+
     def _abandon(self, entry: Entry, theirs: Progress) -> None:
-        """It had ended before we took it over: there is nothing to own, and its result is kept as a copy."""
+        """It had ended elsewhere: its result is kept as a copy."""
+        ours = entry.progress
+        if ours.state.final and ours.token is not None and ours.token != theirs.token:
+            self.ledger.out.effects.append(n.Duplicate(ours.task, ours.token))
         self.ledger.drop(entry)
         self._custody.forget(theirs.task)
         self.ledger.out.effects.append(n.Yielded((Copy(entry.submission, theirs),)))

@@ -21,7 +21,7 @@ class CancelReachesItsWorker(Property):
     name = "cancel"
     sentence = (
         "Who asks for a cancellation, anywhere, gets one: its owner is told, and cancels at once, or by telling the "
-        "worker, or the task was done."
+        "worker that it knows of, or the task was done."
     )
     hears = (CancelAsked, Cancel, Started)
     says = (TaskMoved, End, Kill)
@@ -35,7 +35,9 @@ class CancelReachesItsWorker(Property):
         for effect in effects:
             match effect:
                 case TaskMoved(task=task, state=State.CANCELLING):
-                    self._telling[host, task] = clock(host)
+                    row = host.node.owner.active(task) if host.node is not None else None
+                    if row is not None and not row.takeover:  # who took it over asks everybody first
+                        self._telling[host, task] = clock(host)
                 case Send(message=End(items=items, reason="cancel")):
                     for task, _ in items:
                         self._telling.pop((host, task), None)

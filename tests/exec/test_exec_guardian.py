@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from exec_mesh import Mesh, Node
+from msgspec.structs import replace
 
 from openclaw import messages as m
 from openclaw import notes as n
-from openclaw.effects import CancelAsked
-from openclaw.ids import Incarnation, TaskId
+from openclaw.effects import CancelAsked, Received
+from openclaw.ids import Epoch, Incarnation, TaskId
 from openclaw.messages import Status
 from openclaw.records import Copy, Exit, Kind, Needs, Progress, State, Table
 
@@ -337,3 +338,47 @@ def test_an_old_guardian_does_not_run_what_ended_elsewhere() -> None:
     mesh.advance(GRACE_S + 5.0)
     assert len(mesh.started_on(task)) == 1
     assert last(mesh[first], task).state is State.SUCCEEDED  # type: ignore[union-attr]
+
+
+def test_what_it_made_of_a_task_gives_way_to_an_end_under_a_higher_claim() -> None:
+    """It took over, lost sight of the attempt and gave up, while the next owner knew the result of that attempt."""
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    (task,) = mesh.submit(0, once=True, needs=needs_node(mesh, others(mesh, 0, guardian)[0]))
+    mesh.crash(0)
+    mesh.lost = {m.Guarded}  # so what it makes of it stays provisional
+    mesh.advance(GRACE_S)
+    mesh.finish(exit=Exit(137, ended_by="orphaned"))
+    mesh.advance(1.0)
+    ours = own(mesh[guardian], task)
+    assert ours is not None
+    assert ours.state is State.LOST
+    theirs = replace(
+        ours,
+        state=State.FAILED,
+        takeover=ours.takeover + 1,
+        owner=mesh.ids[0],
+        exit=Exit(3),
+        provisional=False,
+    )
+    mesh.give(guardian, Received(m.Known(0, (m.Kept(theirs),)), mesh.ids[0]))
+    mesh.run()
+    assert own(mesh[guardian], task) is None
+    kept = copy_on(mesh[guardian], task)
+    assert kept is not None
+    assert kept.progress.state is State.FAILED
+
+
+def test_what_is_yielded_in_the_batch_that_placed_it_is_not_assigned() -> None:
+    mesh = Mesh(2, slots=0, lead=-1)
+    (task,) = mesh.submit(0)
+    mesh.epoch = Epoch(1, mesh.ids[1])
+    grant = m.Grant(mesh.epoch, 1, 10.0, (m.GrantRow(1, mesh.ids[1], mesh[1].boot, 1),))
+    ours = own(mesh[0], task)
+    assert ours is not None
+    theirs = replace(ours, takeover=1, owner=mesh.ids[1])
+    events = (n.LeaderChanged(mesh.epoch), Received(grant, mesh.ids[1]), n.Contested(mesh.ids[1], theirs))
+    mesh.give(0, *events)
+    mesh.run()
+    assert own(mesh[0], task) is None
+    assert not [send for _, send in mesh.sent if isinstance(send.message, m.Assign)]
