@@ -1,12 +1,14 @@
 """The connection between a program and its node: tasks go out in batches, ends come back as they happen.
 
-Promises: a future that was submitted ends, whatever becomes of the node, or of the connection, in the meantime. What
-no answer came to is submitted again when the node is back, but never with `once`. No task waits for a timer: whoever
-submits sends at once, or leaves it to the next answer when some requests are under way.
+Promises: a future that was submitted ends, whatever becomes of the node, or of the connection, in the meantime. The id
+of its task comes of our key and its tag: what no answer came to is asked for when the node is back, and only what that
+did not take is submitted again, so nothing is ever two tasks. No task waits for a timer: whoever submits sends at once,
+or leaves it to the next answer when some requests are under way.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import selectors
 import threading
@@ -16,12 +18,13 @@ from collections.abc import Iterable
 from concurrent.futures import InvalidStateError
 from pathlib import Path
 
-from openclaw.api.results import TaskLost, value_of
+from openclaw.api.results import value_of
 from openclaw.api.tasks import Doc, MeshFuture
 from openclaw.client import Client
 from openclaw.config import RECONNECT_EVERY_S, RECONNECT_S_MAX, SUBMIT_BATCH_MAX, SUBMITS_UNDER_WAY_MAX
 from openclaw.errors import MeshError, Unavailable
 
+KEY_BYTES = 10  # 16 characters of base32
 FULL_S = 0.2
 BATCH_BYTES_MAX = 4 << 20
 RESUMED_MAX = 10_000  # in one request
@@ -39,6 +42,7 @@ class Session:
         self._failed: list[tuple[MeshFuture, BaseException]] = []
         self._to_cancel: list[str] = []
         self._answers: deque[str] = deque()  # what each answer that is to come is about
+        self._key = base64.b32encode(os.urandom(KEY_BYTES)).decode().lower()
         self._tag = 0
         self._closing = False
         self._idle = threading.Condition(self._lock)
@@ -100,7 +104,7 @@ class Session:
             while len(self._under_way) < SUBMITS_UNDER_WAY_MAX and (batch := self._next_batch()):
                 self._under_way.append(batch)
                 self._answers.append("submit")
-                self._out.request("session_submit", session=self._name, wait=batch[0].wait, **_request(batch))
+                self._request(self._out, batch)
         except (MeshError, OSError):
             self._ring()
 
@@ -113,12 +117,33 @@ class Session:
             future = self._unsent.popleft()
             if future.cancelled():
                 continue
-            self._tag += 1
-            future.tag = self._tag
+            if not future.tag:  # else it was refused, or no answer came: the same task under the same tag
+                self._tag += 1
+                future.tag = self._tag
             size += len(future.args)
             batch.append(future)
             self._waiting[future.tag] = future
         return batch
+
+    def _request(self, out: Client, batch: list[MeshFuture]) -> None:
+        """Tasks that have all but their arguments in common send that once."""
+        numbers: dict[int, int] = {}
+        commons: list[Doc] = []
+        rows: list[tuple[int, bytes, int]] = []
+        for future in batch:
+            number = numbers.get(id(future.common))
+            if number is None:
+                number = numbers[id(future.common)] = len(commons)
+                commons.append(future.common)
+            rows.append((number, future.args, future.tag))
+        out.request(
+            "session_submit",
+            session=self._name,
+            key=self._key,
+            wait=batch[0].wait,
+            commons=commons,
+            rows=rows,
+        )
 
     def _ring(self) -> None:
         try:
@@ -184,7 +209,7 @@ class Session:
     def _accepted(self, batch: list[MeshFuture], answer: Doc | MeshError) -> None:
         if isinstance(answer, MeshError):
             if answer.kind == "full":
-                self._take_back([batch])
+                self._take_back(batch)
                 self._paused_until = time.monotonic() + FULL_S
             else:
                 self._refused(batch, answer)
@@ -220,7 +245,7 @@ class Session:
             self._waiting[future.tag] = future
             self._under_way.append([future])
             self._answers.append("submit")
-            self._out.request("session_submit", session=self._name, wait=future.wait, **_request([future]))
+            self._request(self._out, [future])
 
     def _ended(self, frame: Doc) -> None:
         if frame.get("event") != "ended":
@@ -244,13 +269,27 @@ class Session:
             if "event" not in next(into.stream("session_open", session=self._name)):
                 raise Unavailable(f"the node in {self._state_dir} opens no session", kind="no_session")
             out = Client(self._state_dir)
-            waiting = [[future.task, tag] for tag, future in self._waiting.items()]
+            waiting = list(self._waiting.values())
             for start in range(0, len(waiting), RESUMED_MAX):
-                out.call("session_resume", session=self._name, tasks=waiting[start : start + RESUMED_MAX])
+                self._resume(out, waiting[start : start + RESUMED_MAX])
         except BaseException:
             into.close()
             raise
         self._in, self._out = into, out
+
+    def _resume(self, out: Client, futures: list[MeshFuture]) -> None:
+        """Hear of these in this session too; what the node never took is first in the queue again."""
+        accepted = [[future.task, future.tag] for future in futures if future.task is not None]
+        unsure = [future for future in futures if future.task is None]
+        tags = [future.tag for future in unsure]
+        answer = out.call("session_resume", session=self._name, key=self._key, tasks=accepted, unsure=tags)
+        took: dict[int, str] = dict(answer["took"])
+        for tag, task in took.items():
+            future = self._waiting[tag]
+            future.task = task
+            if future.cancelled():
+                self._to_cancel.append(task)
+        self._take_back(future for future in unsure if future.tag not in took)
 
     def _disconnect(self) -> None:
         for client in (self._in, self._out):
@@ -263,7 +302,6 @@ class Session:
         """Whether the node is back, in time; else everything that waits fails."""
         with self._lock:
             self._disconnect()
-            self._take_back(self._under_way)
             self._under_way.clear()
         deadline = time.monotonic() + RECONNECT_S_MAX
         while not self._closing:
@@ -279,15 +317,11 @@ class Session:
             time.sleep(RECONNECT_EVERY_S)
         return False
 
-    def _take_back(self, batches: Iterable[list[MeshFuture]]) -> None:
-        """What no answer came to is first in the queue again; with `once` nobody knows, and it is lost."""
-        again = [future for batch in batches for future in batch]
+    def _take_back(self, batch: Iterable[MeshFuture]) -> None:
+        """What was not accepted is first in the queue again."""
+        again = list(batch)
         for future in again:
-            self._waiting.pop(future.tag, None)
-        for future in [each for each in again if each.common["once"] and self._out is None]:
-            again.remove(future)
-            lost = TaskLost("the node went away before it said whether it took the task", {})
-            self._failed.append((future, lost))
+            del self._waiting[future.tag]
         self._unsent.extendleft(reversed(again))
 
     def give_up(self, error: Exception) -> None:
@@ -298,20 +332,6 @@ class Session:
             self._unsent.clear()
             self._waiting.clear()
             self._idle.notify_all()
-
-
-def _request(batch: list[MeshFuture]) -> Doc:
-    """Tasks that have all but their arguments in common send that once."""
-    numbers: dict[int, int] = {}
-    commons: list[Doc] = []
-    rows: list[tuple[int, bytes]] = []
-    for future in batch:
-        number = numbers.get(id(future.common))
-        if number is None:
-            number = numbers[id(future.common)] = len(commons)
-            commons.append(future.common)
-        rows.append((number, future.args))
-    return {"commons": commons, "rows": rows, "first": batch[0].tag}
 
 
 def _resolve(future: MeshFuture, kind: str, what: object) -> None:

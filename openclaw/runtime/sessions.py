@@ -1,13 +1,15 @@
 """A program's tasks: many of them submitted together on one connection, their ends streamed back on another.
 
 A session is opened by the connection on which results go out and lives as long as that does. Every task has the
-program's own number (`tag`) beside its id, so that a result may come before its acceptance does. A program that lost
-its connection, or whose node was restarted, opens the session again and names what it still waits for.
+program's own number (`tag`) beside its id, so that a result may come before its acceptance does. The id comes of the
+program's key and that number: a program that lost its connection, or whose node was restarted, opens a session again,
+names what it still waits for, and is told which of the tasks that had no answer were taken.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +18,7 @@ import msgspec
 from openclaw.config import SESSION_ROWS_MAX, SESSIONS_MAX
 from openclaw.errors import MeshError, Unavailable
 from openclaw.handlers.values import RESULT_FILE
-from openclaw.ids import TaskId, owner_of
+from openclaw.ids import TaskId, mint_task_id, owner_of
 from openclaw.records import Progress, State
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Emit, Frame, Operation
@@ -26,6 +28,10 @@ from openclaw.runtime.tasks import Tasks, outcome_row
 
 DONE, FILED, RAISED, TASK, GONE = "done", "filed", "raised", "task", "gone"
 """How a row tells an end: a result, where its file is, an exception, a whole task, or that nobody knows the task."""
+
+KEY = re.compile(
+    r"[a-z2-7]{16}"
+)  # longer than the name of any start of a node, which stands there in other ids
 
 Row = tuple[int, str, object]
 
@@ -56,27 +62,37 @@ class Sessions:
         }
 
     async def _submit(self, request: Frame, _emit: Emit) -> Frame:
-        """`commons` are tasks without their arguments, `rows` which of them with what; the first has tag `first`."""
+        """`commons` are tasks without their arguments, `rows` which of them, with what and under which tag."""
         session = self._session(request)
-        first = request["first"]
-        assert isinstance(first, int)
+        tasks, tags = _requests(request["commons"], request["rows"])
+        ids = self._ids(request, tags)
 
         def minted(ids: Sequence[TaskId]) -> None:
-            session.tags.update(zip(ids, range(first, first + len(ids)), strict=True))
+            session.tags.update(zip(ids, tags, strict=True))
             self._context.moves.claim(ids, session.look)
 
-        tasks = _requests(request["commons"], request["rows"])
-        return {"ids": (await self._submissions.submit(tasks, bool(request.get("wait")), minted)).ids}
+        return {"ids": (await self._submissions.submit(tasks, bool(request.get("wait")), minted, ids)).ids}
+
+    def _ids(self, request: Frame, tags: Sequence[int]) -> list[TaskId]:
+        """The same for the same program and tag, at this node, for ever."""
+        key = str(request["key"])
+        if KEY.fullmatch(key) is None:
+            raise MeshError("the key of a session is 16 characters of base32", kind="usage", exit_code=2)
+        return [mint_task_id(self._context.me, key, tag) for tag in tags]
 
     async def _resume(self, request: Frame, _emit: Emit) -> Frame:
-        """`tasks` are [id, tag] of what the program waits for from before."""
-        session, tasks = self._session(request), request["tasks"]
+        """`tasks` are [id, tag] of what the program waits for from before, `unsure` tags that had no answer."""
+        session, tasks, unsure = self._session(request), request["tasks"], request["unsure"]
         assert isinstance(tasks, list)
-        for task, tag in tasks:
+        assert isinstance(unsure, list)
+        here = self._tasks.locator.here
+        ids = zip(self._ids(request, unsure), unsure, strict=True)
+        took = [(task, tag) for task, tag in ids if here(task) is not None]
+        for task, tag in (*tasks, *took):
             session.tags[TaskId(task)] = int(tag)
             session.look(TaskId(task))
-        self._context.moves.claim([TaskId(task) for task, _ in tasks], session.look)
-        return {}
+        self._context.moves.claim([TaskId(task) for task, _ in (*tasks, *took)], session.look)
+        return {"took": [(tag, task) for task, tag in took]}
 
     def _session(self, request: Frame) -> Session:
         session = self._open.get(str(request["session"]))
@@ -150,11 +166,14 @@ class Sessions:
         return document | {"files": files, "logs": logs}
 
 
-def _requests(commons: object, rows: object) -> list[TaskRequest]:
+def _requests(commons: object, rows: object) -> tuple[list[TaskRequest], list[int]]:
     templates = parse_requests(commons)
     if not isinstance(rows, list):
-        raise MeshError("rows is a list of [number of the common part, arguments]", kind="usage", exit_code=2)
-    return [
+        raise MeshError(
+            "rows is a list of [number of the common part, arguments, tag]", kind="usage", exit_code=2
+        )
+    tasks = [
         msgspec.structs.replace(templates[number], args=args) if args else templates[number]
-        for number, args in rows
+        for number, args, _ in rows
     ]
+    return tasks, [tag for _, _, tag in rows]

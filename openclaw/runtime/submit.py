@@ -131,10 +131,12 @@ class Submissions:
         requests: Sequence[TaskRequest],
         wait: bool,
         minted: Callable[[list[TaskId]], None] | None = None,
+        ids: Sequence[TaskId] = (),
     ) -> Taken:
         """Raises `Unavailable` or `MeshError`; then none of them was accepted.
 
-        `minted` is told the ids before anything can become of the tasks.
+        `minted` is told the ids before anything can become of the tasks. Where they are given in `ids`, whoever gives
+        them sees to it that none of them is known yet.
         """
         if not 0 < len(requests) <= SUBMIT_BATCH_MAX:
             raise MeshError(
@@ -143,21 +145,16 @@ class Submissions:
         await self._intake.check_room(len(requests))
         needs = self._needs(requests, wait)
         with self._context.files.held(()) as hold:
-            return await self._submit(requests, needs, hold, minted)
-
-    async def _submit(
-        self,
-        requests: Sequence[TaskRequest],
-        needs: Sequence[Needs],
-        hold: Callable[[str], None],
-        minted: Callable[[list[TaskId]], None] | None,
-    ) -> Taken:
-        """`hold` keeps the files of these tasks until a record on disk names them."""
-        payloads = [encode(await self._payload(request, hold)) for request in requests]
-        for payload in payloads:
-            self._intake.check_payload(payload)
-            checked(payload)
-        return await self._accept(self._sign(requests, needs, payloads), minted)
+            payloads = [encode(await self._payload(request, hold)) for request in requests]
+            for payload in payloads:
+                self._intake.check_payload(payload)
+                checked(payload)
+            tasks = self._sign(requests, needs, payloads, ids or self._mint(requests))
+            taken = await self._accept(tasks, minted)
+        for request in requests:
+            if request.take_stdin and request.stdin is not None:
+                Path(request.stdin).unlink(missing_ok=True)
+        return taken
 
     async def again(self, done: Submission) -> TaskId:
         """A new task that asks for the same as `done`, one of ours. Raises `MeshError` when a file of it is gone."""
@@ -273,8 +270,6 @@ class Submissions:
         stdin = None
         if request.stdin is not None:
             stdin = await self._take_in(FileRequest(path=request.stdin, name="stdin"), hold)
-            if request.take_stdin:
-                Path(request.stdin).unlink(missing_ok=True)
         inputs = tuple([await self._take_in(file, hold) for file in request.inputs])
         return Payload(
             tuple(request.argv),
@@ -305,16 +300,23 @@ class Submissions:
         hold(sha256)
         return InputFile(file.name, sha256, size)
 
-    def _sign(
-        self, requests: Sequence[TaskRequest], needs: Sequence[Needs], payloads: Sequence[bytes]
-    ) -> tuple[Submission, ...]:
+    def _mint(self, requests: Sequence[TaskRequest]) -> list[TaskId]:
         context = self._context
-        ids = [
+        return [
             keyed_task_id(request.key)
             if request.key
             else mint_task_id(context.me, context.boot, next(self._sequence))
             for request in requests
         ]
+
+    def _sign(
+        self,
+        requests: Sequence[TaskRequest],
+        needs: Sequence[Needs],
+        payloads: Sequence[bytes],
+        ids: Sequence[TaskId],
+    ) -> tuple[Submission, ...]:
+        context = self._context
         leaves = [
             leaf(task, needs_bytes(need), payload)
             for task, need, payload in zip(ids, needs, payloads, strict=True)

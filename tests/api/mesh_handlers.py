@@ -49,3 +49,11 @@ def waits(ready: str, gate: str) -> str:
     while not Path(gate).exists():
         time.sleep(0.005)
     return "passed"
+
+
+@openclaw.handler
+def notes(path: str, word: str) -> str:
+    """Leaves a line for each start of it."""
+    with open(path, "a") as file:
+        file.write(f"{word}\n")
+    return word
