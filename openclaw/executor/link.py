@@ -25,7 +25,7 @@ from openclaw.effects import Event, ExecutorDown, ExecutorUp, HandedBack, Proces
 from openclaw.errors import MeshError, Unavailable
 from openclaw.executor.frames import Feed, Oversized, framed
 from openclaw.executor.paths import RUNS, run_name, socket_path
-from openclaw.executor.process import Limits, Spec
+from openclaw.executor.process import Limits, Spec, gpu_variables
 from openclaw.handlers.pool import Offer
 from openclaw.ids import Epoch, NodeId, TaskId, Token
 from openclaw.records import Held, Payload
@@ -38,7 +38,6 @@ BACKOFF_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 STOP_MARGIN_S = 15.0
 START_BYTES = 1 << 20  # a frame of starts is closed at this size
 LOG_BYTES_MAX = 1 << 20
-GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 LIMITS = Limits(
     orphan_s=ORPHAN_S,
     kept_bytes=config.OUTPUT_KEPT_BYTES_MAX,
@@ -226,7 +225,6 @@ class ExecutorLink(asyncio.Protocol):
             "OWNER": spec.owner,
             "EPOCH": str(spec.epoch.term),
         }
-        gpus = ",".join(map(str, spec.gpus))
         return Spec(
             task=spec.task,
             token=spec.token,
@@ -234,7 +232,7 @@ class ExecutorLink(asyncio.Protocol):
             env=[
                 *payload.env,
                 *((config.ENV_PREFIX + name, value) for name, value in mesh.items()),
-                *((name, gpus) for name in GPU_VARIABLES if gpus),
+                *gpu_variables(spec.gpus),
             ],
             cwd=payload.cwd,
             stdin_path=spec.stdin_path,
@@ -247,6 +245,7 @@ class ExecutorLink(asyncio.Protocol):
             cpus=payload.cpus,
             local_files=list(payload.local_files),
             slots=spec.slots,
+            gpus=list(spec.gpus),
         )
 
     def _write(self, body: bytes) -> None:

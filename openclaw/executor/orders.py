@@ -21,8 +21,8 @@ def spec_of(row: list[Any]) -> Spec:
     words += [spec.task, spec.cwd, spec.stdin_path, spec.handler]
     if not all(isinstance(word, str) for word in words) or not isinstance(spec.args, bytes):
         raise ValueError(f"no command: {str(row)[:80]}")
-    if not all(isinstance(size, int) for size in (spec.memory_bytes, spec.cpus, spec.slots)):
-        raise ValueError(f"no sizes: {spec.memory_bytes!r}, {spec.cpus!r}, {spec.slots!r}")
+    if not all(isinstance(size, int) for size in (spec.memory_bytes, spec.cpus, spec.slots, *spec.gpus)):
+        raise ValueError(f"no sizes: {spec.memory_bytes!r}, {spec.cpus!r}, {spec.slots!r}, {spec.gpus!r}")
     return spec._replace(timeout_s=seconds_of(spec.timeout_s), grace_s=seconds_of(spec.grace_s))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from openclaw.executor.paths import SCRATCH
@@ -21,6 +21,7 @@ ENDED_CODES = {"timeout": 124, "output": 125, "orphaned": 137}
 CANCELLED_CODE = 130
 LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 NOTHING = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # and not by what we start
 
 TokenRow = tuple[int, str, int, int]
@@ -57,6 +58,7 @@ class Spec(NamedTuple):
     cpus: int = 0
     local_files: list[str] = []  # noqa: RUF012 - a row, never changed
     slots: int = 1
+    gpus: list[int] = []  # noqa: RUF012
 
 
 class ExitRow(NamedTuple):
@@ -94,6 +96,11 @@ class Refused(Exception):
 def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What every command gets from the worker itself."""
     return {name: value for name, value in environ.items() if name in BASE_NAMES or name.startswith("LC_")}
+
+
+def gpu_variables(gpus: Sequence[int]) -> list[tuple[str, str]]:
+    """What says to the libraries of each maker which GPUs there are; nothing where none are given."""
+    return [(name, ",".join(map(str, gpus))) for name in GPU_VARIABLES if gpus]
 
 
 class Child:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from pathlib import Path
 
 from openclaw.executor import record
@@ -70,7 +71,7 @@ class Supervisor:
         self.started: list[tuple[str, TokenRow, float]] = []
         self.exited: list[tuple[str, TokenRow, ExitRow]] = []
         self.handed_back: list[tuple[str, TokenRow]] = []
-        self.pool = Pool(state_dir, base, selector, self.started, self.exited)
+        self.pool = Pool(state_dir, base, selector, groups, self.started, self.exited)
 
     # --- what the node asks ----------------------------------------------------------------------
 
@@ -94,6 +95,7 @@ class Supervisor:
             self._begin(spec, name, folder, now)
 
     def _begin(self, spec: Spec, name: str, folder: str, now: float) -> None:
+        self.pool.vacate(spec.gpus)
         try:
             for place in (folder, f"{folder}/{SCRATCH}"):
                 try:
@@ -134,7 +136,9 @@ class Supervisor:
     def _confined(self, spec: Spec, name: str) -> AbstractContextManager[Confinement]:
         if not (spec.memory_bytes or spec.cpus):
             return FREE
-        taken = (cpu for run in self.running.values() for cpu in run.confinement.bound)
+        taken = chain(
+            self.pool.bound, (cpu for run in self.running.values() for cpu in run.confinement.bound)
+        )
         return confined(self.groups, name, spec.memory_bytes, spec.cpus, taken)
 
     def _answer_again(self, name: str, task: str, token: TokenRow) -> None:

@@ -1,7 +1,8 @@
 """The warm processes of one executor: starts, feeds, watches and ends them, and answers for what they were given.
 
-Promises: each call has exactly one end, whatever its handler did to its process; at most `slots` processes; what
-was behind a call that killed its process begins in another; nothing here waits. The ends are kept until they are
+Promises: each call has exactly one end, whatever its handler did to its process; at most `slots` processes, each for
+calls of one kind (GPUs and limits) as long as it lives; what was behind a call that killed its process begins in
+another; nothing here waits. The ends are kept until they are
 forgotten, in memory alone: without this executor there are no processes either, and nobody knows.
 """
 
@@ -10,12 +11,9 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +23,8 @@ from openclaw import config
 from openclaw.executor.frames import Oversized
 from openclaw.executor.paths import marker
 from openclaw.executor.process import ERROR_CHARS_MAX, ExitRow, Spec, TokenRow, exit_code
-from openclaw.handlers.process import FOREVER, Call, Process
+from openclaw.handlers.process import FOREVER, Call, Kind, Process, launch
+from openclaw.platform_limits import Group, Groups, confined
 
 MARK = "handlers"
 LOG = "handlers-{}.log"
@@ -56,11 +55,14 @@ class Pool:
         state_dir: str,
         base: dict[str, str],
         selector: selectors.BaseSelector,
+        groups: Groups | None,
         started: list[tuple[str, TokenRow, float]],
         exited: list[tuple[str, TokenRow, ExitRow]],
     ) -> None:
         self._state_dir = state_dir
-        self._selector = selector
+        self._selector, self._groups = selector, groups
+        self._emptying: list[Group] = []
+        self._spawned = 0
         name, _, value = marker(Path(state_dir), MARK).partition("=")
         self._environment = {**base, name: value}
         if "PYTHONPATH" in os.environ:
@@ -69,7 +71,7 @@ class Pool:
         self._progress: dict[Key, ProgressRow] = {}
         self._offer = Offer([], [], 0)
         self._calls: dict[Key, Call] = {}
-        self._waiting: deque[Call] = deque()
+        self._waiting: dict[Kind, deque[Call]] = {}  # none of them is empty
         self._processes: list[Process] = []
         self._ended: dict[Key, ExitRow] = {}
         self._took_s: dict[str, float] = {}
@@ -84,6 +86,11 @@ class Pool:
     @property
     def busy(self) -> bool:
         return bool(self._calls)
+
+    @property
+    def bound(self) -> Iterator[int]:
+        """Processors that processes are bound to, once for each."""
+        return (cpu for process in self._processes for cpu in process.confinement.bound)
 
     # --- what the node asks ----------------------------------------------------------------------
 
@@ -103,11 +110,21 @@ class Pool:
             return
         self._sequence += 1
         call = self._calls[key] = Call(spec, key, self._sequence, folder)
-        self._waiting.append(call)
+        self.vacate(spec.gpus, heir=call.kind)
+        self._wait((call,))
         if self._offer.references:
             self.feed(now)
         else:
-            self._fail_waiting("this node offers no handlers: start it with --handlers MODULE")
+            self._fail_waiting(call.kind, "this node offers no handlers: start it with --handlers MODULE")
+
+    def vacate(self, gpus: Sequence[int], heir: Kind | None = None) -> None:
+        """A task has these from now on: a process that had one of them lets go of it, unless it is of the `heir` kind.
+
+        None of them is at work: a GPU belongs to one task at a time.
+        """
+        for process in list(self._processes) if gpus else ():
+            if process.kind != heir and not process.calls and set(gpus) & set(process.kind.gpus):
+                self._retire(process)
 
     def kill(self, task: str, token: TokenRow, reason: str, grace_s: float, now: float) -> bool:
         """Whether the call was here; its end is told when its handler has ended."""
@@ -171,23 +188,40 @@ class Pool:
 
     def feed(self, now: float) -> None:
         """Give what waits to processes that are free, and start more of those as long as there are slots."""
-        while self._waiting:
-            process = self._free(self._waiting[0])
-            if process is None:
-                break
-            self._give(process, self._waiting.popleft(), now)
-        starting = sum(not process.ready for process in self._processes)
-        while len(self._waiting) > starting and len(self._processes) < self._offer.slots:
-            self._spawn(now)
+        for kind, calls in list(self._waiting.items()):
+            while calls and (process := self._free(calls[0])) is not None:
+                self._give(process, calls.popleft(), now)
+            if not calls:
+                del self._waiting[kind]
+        for kind in sorted(self._waiting, key=lambda kind: self._waiting[kind][0].seq):
+            self._make_room(kind, now)
+
+    def _make_room(self, kind: Kind, now: float) -> None:
+        """Start processes of a kind. Where others have all the slots one of those goes, idle, or for who is first."""
+        calls = self._waiting.get(kind, deque())
+        alike = [process for process in self._processes if process.kind == kind]
+        others = [process for process in self._processes if process.kind != kind]
+        starting = sum(not process.ready or not (process.calls or process.retiring) for process in alike)
+        while len(calls) > starting and len(self._processes) < self._offer.slots:
+            if any(set(kind.gpus) & set(process.kind.gpus) for process in others):
+                return  # who has its GPU is on the way out, and goes first
+            self._spawn(kind, now)
             starting += 1
+        going = sum(process.retiring for process in self._processes)
+        could = [process for process in others if process.ready and not process.retiring]
+        if len(calls) > starting + going and could:
+            least = min(could, key=lambda process: len(process.calls))
+            behind = self._waiting.get(least.kind)
+            if not least.calls or not (alike or (behind and behind[0].seq < calls[0].seq)):
+                self._retire(least)
 
     def _free(self, call: Call) -> Process | None:
-        """An idle process; for a call that will be quick also one with a few of the same before it."""
+        """An idle process of its kind; for a call that will be quick also one with a few of the same before it."""
         quick = self._took_s.get(call.spec.handler, FOREVER) < QUICK_S
         best: Process | None = None
         full = self.active >= self.spare
         for process in self._processes:
-            if not process.ready or process.retiring:
+            if process.kind != call.kind or not process.ready or process.retiring:
                 continue
             if not process.calls:
                 if full:
@@ -196,6 +230,14 @@ class Pool:
             if quick and process.quick and len(process.calls) < config.HANDLER_CALLS_AHEAD_MAX:
                 best = process if best is None or len(process.calls) < len(best.calls) else best
         return best
+
+    def _wait(self, calls: Iterable[Call], *, front: bool = False) -> None:
+        for call in calls:
+            waiting = self._waiting.setdefault(call.kind, deque())
+            if front:
+                waiting.appendleft(call)
+            else:
+                waiting.append(call)
 
     def _give(self, process: Process, call: Call, now: float) -> None:
         spec = call.spec
@@ -217,37 +259,26 @@ class Pool:
         if call.spec.timeout_s:
             call.deadline = now + call.spec.timeout_s
 
-    def _spawn(self, now: float) -> None:
-        ours, theirs = socket.socketpair()
+    def _spawn(self, kind: Kind, now: float) -> None:
         slot = next(n for n in range(self._offer.slots) if all(p.slot != n for p in self._processes))
-        log = f"{self._state_dir}/{LOG.format(slot)}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-        output = os.open(log, flags, 0o600)
+        self._spawned += 1
+        name = f"{MARK}-{self._spawned}"
         try:
-            popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", "openclaw.handlers.worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                env=self._environment,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+            with confined(self._groups, name, kind.memory_bytes, kind.cpus, self.bound) as confinement:
+                process = launch(slot, kind, confinement, self._log(slot), self._environment, self._selector)
         except OSError as error:
-            ours.close()
-            os.close(output)
-            self._fail_waiting(f"cannot start a process for handlers: {error.strerror}")
+            self._fail_waiting(kind, f"cannot start a process for handlers: {error.strerror}")
             return
-        finally:
-            theirs.close()
-        process = Process(slot, popen, ours, output, self._selector, now + LOOK_EVERY_S)
+        process.look_at = now + LOOK_EVERY_S
         self._processes.append(process)
-        process.send("load", self._offer.references, self._offer.folders)
+        process.send("load", self._offer.references, self._offer.folders, kind.gpus)
 
-    def _fail_waiting(self, error: str) -> None:
-        while self._waiting:
-            self._finish(self._waiting.popleft(), ExitRow(125, "spawn", error[:ERROR_CHARS_MAX]))
+    def _log(self, slot: int) -> str:
+        return f"{self._state_dir}/{LOG.format(slot)}"
+
+    def _fail_waiting(self, kind: Kind, error: str) -> None:
+        for call in self._waiting.pop(kind, ()):
+            self._finish(call, ExitRow(125, "spawn", error[:ERROR_CHARS_MAX]))
 
     # --- what a process says ---------------------------------------------------------------------
 
@@ -256,7 +287,7 @@ class Pool:
             case ["done", seq, *answer]:
                 self._done(process, process.take(seq), answer, now)
             case ["returned", [*seqs]]:
-                self._waiting.extendleft(reversed(process.give_back(set(seqs))))
+                self._wait(reversed(process.give_back(set(seqs))), front=True)
             case ["progress", seq, done, total, note] if process.calls and process.calls[0].seq == seq:
                 task, token = process.calls[0].key
                 self._progress[task, token] = (task, token, float(done), float(total), str(note))
@@ -264,7 +295,7 @@ class Pool:
                 process.ready = True
                 process.idle_since = now
             case ["broken", error]:
-                self._fail_waiting(str(error))
+                self._fail_waiting(process.kind, str(error))
                 self._retire(process)
 
     def _done(self, process: Process, call: Call, answer: list[Any], now: float) -> None:
@@ -283,9 +314,11 @@ class Pool:
         row = ExitRow(
             code, call.ended_by, error, wall - runtime_s, wall, runtime_s, stdout, stderr, len(stdout), len(stderr),
             outputs=tuple((str(name), str(sha256), int(size)) for name, sha256, size in outputs), result=result,
+            memory_limit=process.confinement.memory, cpu_limit=process.confinement.cpus,
         )  # fmt: skip
         self._finish(call, row)
-        if process.retiring or process.served >= config.HANDLER_TASKS_PER_PROCESS:
+        spoilt = "MemoryError" in error  # what it wanted too much of, it may still have
+        if process.retiring or spoilt or process.served >= config.HANDLER_TASKS_PER_PROCESS:
             self._retire(process)
 
     def _finish(self, call: Call, row: ExitRow) -> None:
@@ -300,7 +333,10 @@ class Pool:
         """Ask its handler to end; after the grace its process is killed. The first reason stands."""
         process = call.process
         if process is None:
-            self._waiting.remove(call)
+            waiting = self._waiting[call.kind]
+            waiting.remove(call)
+            if not waiting:
+                del self._waiting[call.kind]
             self._finish(call, ExitRow(exit_code(0, reason), reason, error or "it had not begun"))
             return
         if not call.ended_by:
@@ -346,24 +382,29 @@ class Pool:
         if calls:
             call = calls.popleft()
             code = exit_code(returncode, call.ended_by) or 1
-            error = call.error if call.ended_by else process.error or _death(returncode)
+            error = call.error if call.ended_by else process.error or _death(returncode, process)
             tail = process.log_tail(LOG_TAIL_BYTES)
             wall, runtime_s = time.time(), now - call.began
             row = ExitRow(
                 code, call.ended_by, error[:ERROR_CHARS_MAX], wall - runtime_s, wall, runtime_s,
                 stderr=tail, stderr_size=len(tail),
+                memory_limit=process.confinement.memory, cpu_limit=process.confinement.cpus,
             )  # fmt: skip
             self._finish(call, row)
         elif not process.ready and not process.retiring:
-            self._fail_waiting(f"the process for handlers ends as it starts: {_death(returncode)}")
-        for call in reversed(calls):
+            ended = f"the process for handlers ends as it starts: {_death(returncode, process)}"
+            self._fail_waiting(process.kind, ended)
+        for call in calls:
             call.process = None
-            self._waiting.appendleft(call)
+        self._wait(reversed(calls), front=True)
         for call in calls:
             if call.ended_by:  # it was told to end before it began
                 reason, call.ended_by = call.ended_by, ""
                 self._end(call, reason, 0.0, now, call.error)
         process.close()
+        if process.confinement.group:
+            self._emptying.append(process.confinement.group)
+        self._emptying = [group for group in self._emptying if not group.remove()]
 
 
 def _key(task: str, token: TokenRow) -> Key:
@@ -371,9 +412,13 @@ def _key(task: str, token: TokenRow) -> Key:
     return task, (takeover, owner, incarnation, attempt)
 
 
-def _death(returncode: int) -> str:
+def _death(returncode: int, process: Process) -> str:
+    group, limit = process.confinement.group, process.kind.memory_bytes
+    if group and group.out_of_memory():
+        return f"it wanted more than the {limit} bytes of memory it had asked for, and was killed"
     if returncode >= 0:
-        return f"its process ended itself with exit code {returncode}"
+        hint = f"; it has {limit} bytes of memory" if limit and not process.ready else ""
+        return f"its process ended itself with exit code {returncode}{hint}"
     try:
         name = signal.Signals(-returncode).name
     except ValueError:

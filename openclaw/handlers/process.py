@@ -7,15 +7,17 @@ import selectors
 import signal
 import socket
 import subprocess
+import sys
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
 from openclaw import config
 from openclaw.executor.frames import Feed, framed
-from openclaw.executor.process import Spec
+from openclaw.executor.process import Spec, gpu_variables
 from openclaw.platform import exit_fd
+from openclaw.platform_limits import Confinement
 
 FOREVER = float("inf")
 READ_BYTES = 256 << 10
@@ -23,16 +25,32 @@ READ_BYTES = 256 << 10
 Key = tuple[str, tuple[int, str, int, int]]
 
 
+class Kind(NamedTuple):
+    """What a process was started with and has for life: which GPUs it sees, and the limits that it is kept within.
+
+    A process only works for calls of its kind: a library that has looked at the GPUs once does not look again.
+    """
+
+    gpus: tuple[int, ...] = ()
+    memory_bytes: int = 0
+    cpus: int = 0
+
+    @classmethod
+    def of(cls, spec: Spec) -> Kind:
+        return cls(tuple(spec.gpus), spec.memory_bytes, spec.cpus)
+
+
 class Call:
     """One task on its way through a process. It has begun when it is the first of its process."""
 
     __slots__ = (
-        "began", "deadline", "ended_by", "error", "folder", "key", "kill_at", "process", "return_at", "seq", "spec",
-        "tell_at",
+        "began", "deadline", "ended_by", "error", "folder", "key", "kill_at", "kind", "process", "return_at", "seq",
+        "spec", "tell_at",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, key: Key, seq: int, folder: str) -> None:
         self.spec, self.key, self.seq, self.folder = spec, key, seq, folder
+        self.kind = Kind.of(spec)
         self.process: Process | None = None
         self.began = 0.0
         self.deadline = self.kill_at = self.tell_at = self.return_at = FOREVER
@@ -45,13 +63,15 @@ class Process:
     def __init__(
         self,
         slot: int,
+        kind: Kind,
+        confinement: Confinement,
         popen: subprocess.Popen[bytes],
         connection: socket.socket,
         log_fd: int,
         selector: selectors.BaseSelector,
-        look_at: float,
     ) -> None:
-        self.slot, self.look_at = slot, look_at
+        self.slot, self.kind, self.confinement = slot, kind, confinement
+        self.look_at = FOREVER
         self.calls: deque[Call] = deque()
         self.ready = self.retiring = self.gone = self.quick = False
         self.served = 0
@@ -132,19 +152,18 @@ class Process:
         os.kill(self._popen.pid, number)
 
     def kill(self) -> None:
-        """It, and what its handlers started in its group; its exit follows."""
+        """It, and what its handlers started; its exit follows."""
         self.retiring = True
         try:
             os.killpg(self._popen.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
+        if self.confinement.group:
+            self.confinement.group.kill()
 
     def reap(self) -> int:
-        """How it ended, as `subprocess` says it."""
-        try:
-            os.killpg(self._popen.pid, signal.SIGKILL)  # what its handlers left running
-        except (ProcessLookupError, PermissionError):
-            pass
+        """How it ended, as `subprocess` says it; what its handlers left running ends too."""
+        self.kill()
         return self._popen.wait()
 
     def trim_log(self) -> None:
@@ -162,3 +181,34 @@ class Process:
         self._socket.close()
         self._exit_fd.close()
         os.close(self._log_fd)
+
+
+def launch(
+    slot: int,
+    kind: Kind,
+    confinement: Confinement,
+    log: str,
+    environment: dict[str, str],
+    selector: selectors.BaseSelector,
+) -> Process:
+    """Start one, within the limits that hold now. What is written past all handlers goes to `log`. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    output = os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        popen = subprocess.Popen(
+            [sys.executable, "-P", "-m", "openclaw.handlers.worker", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env={**environment, **dict(gpu_variables(kind.gpus))},
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        )
+    except OSError:
+        ours.close()
+        os.close(output)
+        raise
+    finally:
+        theirs.close()
+    return Process(slot, kind, confinement, popen, ours, output, selector)

@@ -20,11 +20,15 @@ class Cancelled(BaseException):
 
 
 class Task:
-    """The one that this process works on now; all fields are empty between tasks."""
+    """The one that this process works on now; all fields but `gpus` are empty between tasks.
+
+    `gpus` are the numbers of those that the task has to itself, which are all that this process ever has.
+    """
 
     def __init__(self) -> None:
         self.id = ""
         self.attempt = 0
+        self.gpus: tuple[int, ...] = ()
         self._folder = ""
         self._report: Report | None = None
         self._reported_at = 0.0

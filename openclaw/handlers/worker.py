@@ -5,7 +5,7 @@
 Promises: every task that it is sent is answered in order, its answer is sent before the next one begins, and what a
 handler raises, prints or returns never ends the process. SIGTERM is a doorbell: what is to end stands in a frame.
 
-Frames, as in `executor.frames`. From the executor: `load [references] [folders]`, once and first; `task seq type
+Frames, as in `executor.frames`. From the executor: `load [references] [folders] [gpus]`, once and first; `task seq type
 args args_path folder outputs id attempt`; `end seq`; `return`, of what has not begun. To it: `ready [types]` or
 `broken text`; `done seq code error result runtime_s stdout stderr outputs`; `returned [seqs]`; `progress seq done
 total note`.
@@ -106,7 +106,8 @@ class Worker:
         match frame:
             case ["task", seq, *_]:
                 self._do(seq, frame)
-            case ["load", references, folders]:
+            case ["load", references, folders, gpus]:
+                task.gpus = tuple(gpus)
                 self._load(references, folders)
 
     def _load(self, references: list[str], folders: list[str]) -> None:

@@ -10,8 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+from openclaw.executor.process import GPU_VARIABLES
 from openclaw.handlers.declared import handler
 from openclaw.handlers.task import Cancelled, task
+
+GPUS_AT_IMPORT = [os.environ.get(name) for name in GPU_VARIABLES]
 
 
 @handler
@@ -28,6 +31,23 @@ async def slow_double(value: int) -> int:
 @handler
 def pid() -> int:
     return os.getpid()
+
+
+@handler
+def gpus() -> list[object]:
+    """What it is told of its GPUs, what its libraries have seen when they were loaded, and its process."""
+    assert [os.environ.get(name) for name in GPU_VARIABLES] == GPUS_AT_IMPORT
+    return [list(task.gpus), GPUS_AT_IMPORT, os.getpid()]
+
+
+@handler
+def is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@handler
+def takes_memory(size: int) -> int:
+    return len(bytearray(b"x") * size)
 
 
 @handler

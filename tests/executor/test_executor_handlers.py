@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from executor_node import OWNER, Node, node, token, until
+from executor_node import OWNER, Node, command, node, token, until
 
-from openclaw.config import INLINE_OUTPUT_BYTES_MAX, RESULT_INLINE_BYTES_MAX
+from openclaw.config import HANDLER_CALLS_AHEAD_MAX, INLINE_OUTPUT_BYTES_MAX, RESULT_INLINE_BYTES_MAX
 from openclaw.effects import ExecutorUp, ProcessExited
 from openclaw.executor.link import Report, RunSpec
 from openclaw.handlers.pool import Offer
@@ -28,10 +29,12 @@ def go(test: Coroutine[object, object, None]) -> None:
     asyncio.run(asyncio.wait_for(test, 60))
 
 
-def call(task: str, handler: str, *args: object, stdin_path: str = "", **payload: Any) -> RunSpec:
+def call(
+    task: str, handler: str, *args: object, stdin_path: str = "", gpus: tuple[int, ...] = (), **payload: Any
+) -> RunSpec:
     data = b"" if stdin_path else encode([args, {}])
     carried = Payload((), handler=handler, args=data, **payload)
-    return RunSpec(TaskId(task), token(), carried, OWNER, Epoch(7, OWNER), stdin_path)
+    return RunSpec(TaskId(task), token(), carried, OWNER, Epoch(7, OWNER), stdin_path, gpus)
 
 
 @asynccontextmanager
@@ -70,6 +73,96 @@ def test_a_process_is_warm_and_there_is_one_a_slot(tmp_path: Path) -> None:
             assert len(pids) <= 2
 
     go(test())
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_process_sees_the_gpus_of_its_tasks_from_its_start_and_no_others(
+    tmp_path: Path, slots: int
+) -> None:
+    async def test() -> None:
+        async with offering(tmp_path, slots) as here:
+            pids: dict[tuple[int, ...], set[int]] = {}
+            for n, given in enumerate([(0,), (1, 2), (0,), (), (1, 2), (0,)]):
+                ended = await here.run(call(f"t{n}", "gpus", gpus=given))
+                told, seen, pid = decode(ended.result)
+                assert told == list(given)
+                assert seen == [",".join(map(str, given)) or None] * 2
+                pids.setdefault(given, set()).add(pid)
+            if slots == 3:
+                assert [len(found) for found in pids.values()] == [1, 1, 1]
+
+    go(test())
+
+
+def test_a_gpu_is_let_go_of_before_another_task_has_it(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with offering(tmp_path, slots=3) as here:
+            before = decode((await here.run(call("t", "gpus", gpus=(0,)))).result)[2]
+            assert alive(before)
+            beside = decode((await here.run(call("u", "gpus", gpus=(2,)))).result)[2]
+            assert decode((await here.run(call("v", "is_there", before, gpus=(0, 1)))).result) is False
+            assert alive(beside)
+            spec = command("w", "sh", "-c", "true")
+            await here.run(dataclasses.replace(spec, gpus=(2,)))
+            await until(lambda: not alive(beside))
+
+    go(test())
+
+
+def test_calls_of_another_kind_have_their_turn(tmp_path: Path) -> None:
+    """One slot, and never nothing to do for the process that has it."""
+
+    async def test() -> None:
+        async with offering(tmp_path) as here:
+            plain = [call(f"t{n}", "double", n) for n in range(600)]
+            here.link.run_many([*plain[:300], call("other", "double", 1, gpus=(0,)), *plain[300:]])
+            order = [(await next_exit(here)).task for _ in range(601)]
+            assert 300 <= order.index(TaskId("other")) <= 300 + HANDLER_CALLS_AHEAD_MAX
+
+    go(test())
+
+
+def test_memory_that_a_task_asked_for_is_all_that_its_process_gets(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with offering(tmp_path, slots=2) as here:
+            executor = await here.executor_pid()
+            tight, size = {"memory_bytes": 256 << 20, "cpus": 1}, 512 << 20
+            first = decode((await here.run(call("first", "pid", **tight))).result)
+            hog = await here.run(call("hog", "takes_memory", size, **tight))
+            assert hog.code in (1, 137)
+            assert "MemoryError" in hog.error or "wanted more than the" in hog.error
+            assert hog.memory_limit in ("cgroup", "process")
+            assert hog.cpu_limit in ("cgroup", "affinity")
+            after = await here.run(call("after", "pid", **tight))
+            assert after.code == 0
+            assert decode(after.result) != first
+            roomy = await here.run(call("roomy", "takes_memory", size, memory_bytes=2 << 30))
+            assert decode(roomy.result) == size
+            assert (await here.run(call("free", "takes_memory", size))).memory_limit == ""
+            assert await here.executor_pid() == executor
+
+    go(test())
+
+
+def test_a_process_that_its_memory_is_too_small_for_fails_calls_of_its_kind_alone(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with offering(tmp_path, 2, str(tmp_path / "greedy.py")) as here:
+            here.link.run_many([call("small", "one", memory_bytes=128 << 20), call("free", "one")])
+            ends = {held.task: held.exit for held in [await next_exit(here) for _ in range(2)]}
+            assert ends[TaskId("free")].code == 0
+            assert ends[TaskId("small")].code == 125
+
+    (tmp_path / "greedy.py").write_text(GREEDY)
+    go(test())
+
+
+GREEDY = """
+import openclaw
+kept = bytearray(b"x") * (512 << 20)
+
+@openclaw.handler
+def one(): return 1
+"""
 
 
 def test_an_exception_comes_back_with_its_type_its_arguments_and_its_traceback(tmp_path: Path) -> None:
@@ -310,6 +403,12 @@ def test_without_an_offer_nothing_is_called(tmp_path: Path) -> None:
             assert "--handlers" in ended.error
 
     go(test())
+
+
+async def next_exit(here: Node) -> ProcessExited:
+    while not isinstance(event := await here.next(), ProcessExited):
+        pass
+    return event
 
 
 async def exits(here: Node, count: int) -> list[Exit]:

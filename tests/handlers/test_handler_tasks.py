@@ -29,6 +29,9 @@ def double(value): return value * 2
 def fails(text): raise ValueError(text)
 
 @handler
+def takes(size): return len(bytearray(b"x") * size)
+
+@handler
 def big(size): return "x" * size
 
 @handler
@@ -47,7 +50,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMesh]:
         invite = mesh["plain"].json("node", "invite")["token"]
         mesh.nodes["able"] = mesh.node("able").start("--handlers", str(module), "--slots", "1", join=invite)
         mesh.settle()
-        wait_until(lambda: len(handlers(mesh)) == 4, "the handlers to be known")
+        wait_until(lambda: len(handlers(mesh)) == 5, "the handlers to be known")
         yield mesh
 
 
@@ -73,6 +76,15 @@ def test_an_exception_is_a_failure_with_its_traceback(mesh: LocalMesh) -> None:
     assert done.returncode == 1
     assert b"raise ValueError(text)" in done.stderr
     assert b"failed: ValueError: bad luck" in done.stderr
+
+
+def test_a_memory_hog_is_kept_within_what_it_asked_for(mesh: LocalMesh) -> None:
+    size = str(512 << 20)
+    asked = ("run", "--handler", "takes", "--payload", size, "--need")
+    done = mesh["plain"].run(*asked, "memory=256M")
+    assert done.returncode in (1, 137)
+    assert b"MemoryError" in done.stderr or b"wanted more than the" in done.stderr
+    assert mesh["plain"].ok(*asked, "memory=1G").strip() == size
 
 
 def test_a_handler_that_nobody_has_is_refused_at_once_with_the_reasons(mesh: LocalMesh) -> None:
