@@ -28,6 +28,9 @@ from openclaw.skills.resolve import resolved
 from openclaw.skills.scan import Catalog, Scanner
 
 OTHER = "other"
+RESOLVING_MAX = (
+    2  # calls whose parameters are checked at the same time: others wait, and the threads are for all
+)
 log = logging.getLogger("openclaw")
 
 
@@ -38,6 +41,7 @@ class Skills:
         self._context = context
         self._scanner = Scanner(context.options.skills_dirs, context.state_dir)
         self._looking = asyncio.Lock()
+        self._resolving = asyncio.Semaphore(RESOLVING_MAX)
         self._took_s = 0.0
         self.catalog = Catalog()
         self.rows: tuple[SkillRow, ...] = ()
@@ -85,7 +89,8 @@ class Skills:
             skill = self.find(call.name)
         gate = skill.described.gate if skill is not None else Gate()
         own = environment(gate, ThisMachine(self._context.state_dir))
-        return resolved(payload, call, skill, own)
+        async with self._resolving:
+            return await asyncio.to_thread(resolved, payload, call, skill, own)
 
     # --- the mesh --------------------------------------------------------------------------------
 

@@ -213,9 +213,14 @@ def inside(name: str) -> bool:
 
 def fill(entry: Entry, given: Mapping[str, Json]) -> tuple[dict[str, Json], list[str]]:
     """All parameters, with the defaults; and why they do not fit."""
-    known = entry.properties()
-    values = {**{key: part["default"] for key, part in known.items() if "default" in part}, **given}
+    values = filled(entry, given)
     return values, complaints(values, entry.params, "")
+
+
+def filled(entry: Entry, given: Mapping[str, Json]) -> dict[str, Json]:
+    """All parameters, with the defaults."""
+    known = entry.properties()
+    return {**{key: part["default"] for key, part in known.items() if "default" in part}, **given}
 
 
 def arguments(

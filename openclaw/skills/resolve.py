@@ -17,8 +17,9 @@ import msgspec
 from openclaw.config import ENV_PREFIX
 from openclaw.errors import MeshError
 from openclaw.records import Payload, SkillCall
-from openclaw.skills.entries import BASE_DIR, PYTHON, Entry, arguments, fill
+from openclaw.skills.entries import BASE_DIR, PYTHON, Entry, arguments
 from openclaw.skills.json5 import Json
+from openclaw.skills.judge import judged
 from openclaw.skills.registry import Skill
 
 TREE_SHOWN = 12
@@ -35,7 +36,10 @@ class SkillRefused(MeshError):
 
 
 def resolved(payload: Payload, call: SkillCall, skill: Skill | None, own: Mapping[str, str]) -> Payload:
-    """The same task with the command line and environment that it has here. `own` is what the machine gives it."""
+    """The same task with the command line and environment that it has here. `own` is what the machine gives it.
+
+    Takes its time where the skill's schema has patterns, so no event loop calls it.
+    """
     if skill is None:
         raise SkillRefused(f"this node has no skill {call.name!r} any more")
     if skill.tree != call.tree:
@@ -71,7 +75,7 @@ def _entry(skill: Skill, call: SkillCall, entry: Entry | None, payload: Payload)
         given: dict[str, Json] = msgspec.json.decode(call.params, type=dict[str, object])
     except (msgspec.MsgspecError, RecursionError) as error:
         raise SkillRefused(f"{call.name}:{call.entry}: its parameters cannot be read: {error}") from None
-    values, complaints = fill(entry, given)
+    values, complaints = judged(entry, given)
     brought = {file.name for file in payload.inputs}
     complaints += [
         f"{name} was not brought along" for name in entry.files(entry.inputs, values) if name not in brought

@@ -15,6 +15,8 @@ from openclaw.skills.json5 import DEPTH_MAX, Json
 Schema = dict[str, Json]
 
 PATTERNED_CHARS_MAX = 1024  # a pattern may take long over more
+HARMLESS_CHARS_MAX = 80
+HARMLESS_OPTIONALS_MAX = 4
 SHOWN_CHARS_MAX = 60
 _TYPES: dict[str, Callable[[Json], bool]] = {
     "string": lambda value: isinstance(value, str),
@@ -97,6 +99,27 @@ def _compiles(pattern: str) -> bool:
     except (re.error, RecursionError, OverflowError):
         return False
     return True
+
+
+_ATOMS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # what stands for one character: \d, [^a-z]
+
+
+def may_take_long(schema: Json) -> bool:
+    """Whether holding a value against it can take for ever, for some pattern in it and some text."""
+    if isinstance(schema, list):
+        return any(map(may_take_long, schema))
+    if not isinstance(schema, dict):
+        return False
+    pattern = schema.get("pattern")
+    return (isinstance(pattern, str) and not harmless(pattern)) or any(map(may_take_long, schema.values()))
+
+
+def harmless(pattern: str) -> bool:
+    """Whether it plainly is quick over any text: no repeat follows a bracket, and at most one is there at all."""
+    bare = _ATOMS.sub("a", pattern)
+    repeats = re.findall(r"(\)?)[*+{]", bare)
+    few = len(repeats) <= 1 and ")" not in repeats and bare.count("?") <= HARMLESS_OPTIONALS_MAX
+    return few and len(pattern) <= HARMLESS_CHARS_MAX
 
 
 # --- does a value fit ----------------------------------------------------------------------------

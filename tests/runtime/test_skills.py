@@ -75,3 +75,39 @@ def test_a_change_is_noticed_by_itself_and_told_once(skills: Skills, tmp_path: P
         assert told == [0]
 
     asyncio.run(scene())
+
+
+PATTERNED = """---
+name: p
+description: Takes a word.
+metadata:
+  openclaw-mesh:
+    entrypoints:
+      say:
+        argv: [echo, "{word}"]
+        params: {properties: {word: {type: string, pattern: "^(a+)+$"}}}
+      plain: {argv: [echo, plain]}
+---
+"""
+
+
+def test_a_text_that_was_made_for_a_pattern_holds_up_no_other_call(skills: Skills, tmp_path: Path) -> None:
+    (tmp_path / "skills" / "p").mkdir(parents=True)
+    (tmp_path / "skills" / "p" / "SKILL.md").write_text(PATTERNED)
+
+    async def scene() -> None:
+        await skills.first()
+        trees = {row.name: row.tree for row in skills.rows}
+
+        async def resolve(entry: str, params: str) -> Payload:
+            call = SkillCall("p", trees["p"], entry, params)
+            return await skills.resolve(Payload((), skill=call), call)
+
+        hostile = asyncio.create_task(resolve("say", '{"word": "' + "a" * 60 + '!"}'))
+        for _ in range(5):
+            assert (await resolve("plain", "{}")).argv == ("echo", "plain")
+        assert not hostile.done()
+        with pytest.raises(SkillRefused, match="did not end"):
+            await hostile
+
+    asyncio.run(scene())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,22 @@ def test_the_worker_has_the_last_word(skill: Skill, params: dict[str, Json], fie
     wanted, called = payload(params, **fields)
     with pytest.raises(SkillRefused, match=words):
         resolved(wanted, called, skill, {})
+
+
+def test_a_pattern_that_a_text_was_made_for_holds_nobody_up(skill: Skill) -> None:
+    params = {"properties": {"word": {"type": "string", "pattern": "^(a+)+$"}}}
+    patterned = entry_of({"argv": ["echo", "{word}"], "params": params}, "e")
+    described = dataclasses.replace(skill.described, entries=(patterned,))
+    skill = dataclasses.replace(skill, described=described)
+
+    def made(word: str) -> tuple[str, ...]:
+        return resolved(*payload({"word": word}, "e"), skill, {}).argv
+
+    assert made("aaa") == ("echo", "aaa")
+    with pytest.raises(SkillRefused, match=r"word: .* does not match"):
+        made("aab")
+    with pytest.raises(SkillRefused, match="that did not end"):
+        made("a" * 40 + "!")
 
 
 def test_another_skill_of_the_name_is_refused(skill: Skill) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openclaw.skills.json5 import Json
-from openclaw.skills.schema import KEYWORDS, complaints, faults, from_texts, same
+from openclaw.skills.schema import KEYWORDS, complaints, faults, from_texts, harmless, may_take_long, same
 
 FITS: list[tuple[dict[str, Any], list[Json], list[Json]]] = [
     ({}, [1, "a", None, [], {}], []),
@@ -133,3 +133,24 @@ json_values = st.recursive(
 def test_no_schema_and_no_value_raises(schema: Json, value: Json) -> None:
     if not faults(schema) and isinstance(schema, dict):
         complaints(value, schema, "p")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "quick"),
+    [
+        ("^https?://", True),
+        ("^[0-9a-fA-F]{64}$", True),
+        ("[.](csv|tsv|parquet|json)$", True),
+        (r"^\(\+\*[)+*{]$", True),
+        ("^(a+)+$", False),
+        ("^(a|a)*$", False),
+        ("(a|ab){30}c", False),
+        ("a*a*a*b", False),
+        ("a?a?a?a?a?aaaaa", False),
+        ("a*" + "a" * 200 + "b", False),
+    ],
+)
+def test_which_patterns_are_plainly_quick(pattern: str, quick: bool) -> None:
+    assert harmless(pattern) is quick
+    for schema in ({"pattern": pattern}, {"properties": {"x": {"anyOf": [{"not": {"pattern": pattern}}]}}}):
+        assert may_take_long(schema) is not quick
