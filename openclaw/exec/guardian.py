@@ -221,14 +221,14 @@ class Guardian:
                 del self._copies[holder]
 
     def _close(self, copy: Copy) -> None:
-        """It is over: the copy leaves memory, and stays on the disk for whoever asks."""
-        progress = copy.progress
+        """It is over, and on two disks now: the copy leaves memory, and stays here for whoever asks."""
+        progress = replace(copy.progress, provisional=False)
         self._forget(progress.task)
         self._closed[progress.task] = progress.claim, progress.moves
         if len(self._closed) > _CLOSED_MAX:
             del self._closed[next(iter(self._closed))]
         self._out.append(e.Store(Table.COPIES, progress.task, None))
-        self._out.append(e.Store(Table.RESULTS, progress.task, copy))
+        self._out.append(e.Store(Table.RESULTS, progress.task, replace(copy, progress=progress)))
         self._out.append(n.TaskFetched(progress.task))
         self._replies.guarded(progress.claim.owner, progress.task, progress.claim, progress.moves)
 

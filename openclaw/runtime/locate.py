@@ -64,7 +64,7 @@ class Locator:
         """The best that can be had now. None when no live node knows of it."""
         me = self._context.me
         here = self.here(task)
-        if here is not None and (here.owner == me or here.done):
+        if here is not None and here.owner == me:
             return here
         alive = [node for node in self._context.node.membership.alive() if node != me]
         likely = owner_of(task) if here is None else here.owner

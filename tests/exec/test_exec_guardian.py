@@ -118,6 +118,7 @@ def test_a_final_is_provisional_until_the_guardian_has_it_and_its_worker_keeps_i
     kept = copy_on(mesh[guardian], task)
     assert kept is not None
     assert kept.progress.state is State.SUCCEEDED
+    assert not kept.progress.provisional, "whoever reads it here reads what is on two disks"
     assert (Table.COPIES, task) not in mesh[guardian].disk, "what is over is not read at a start"
 
 
