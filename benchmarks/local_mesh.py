@@ -98,6 +98,13 @@ class LocalNode:
         with Client(self.state_dir) as client:
             return client.call(op, **fields)
 
+    def frames(self, op: str, **fields: Any) -> list[Doc]:
+        """All frames of the answer to one request."""
+        from openclaw.client import Client
+
+        with Client(self.state_dir) as client:
+            return list(client.stream(op, **fields))
+
     def kill(self) -> None:
         """SIGKILL of the node's own process; its executor stays."""
         assert self.process is not None

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from openclaw import config
+from openclaw import config, faultpoints
 from openclaw.effects import Event, ExecutorDown, ExecutorUp, HandedBack, ProcessExited, ProcessStarted
 from openclaw.errors import MeshError, Unavailable
 from openclaw.executor.frames import Feed, Oversized, framed
@@ -339,7 +339,11 @@ class ExecutorLink(asyncio.Protocol):
 
     def _launch(self) -> int:
         """Start an executor; returns when it serves, or its exit code says why it does not."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(config.ENV_PREFIX)}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name == faultpoints.VARIABLE or not name.startswith(config.ENV_PREFIX)
+        }
         mode = "ab" if self._log.exists() and self._log.stat().st_size < LOG_BYTES_MAX else "wb"
         with self._log.open(mode) as log:
             return subprocess.run(

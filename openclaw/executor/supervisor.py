@@ -33,6 +33,7 @@ from openclaw.executor.process import (
 )
 from openclaw.executor.queue import Queue
 from openclaw.executor.run import DRAIN_S, FOREVER, LOGS, Phase, Run
+from openclaw.faultpoints import passed
 from openclaw.handlers.pool import Pool
 from openclaw.platform import boot_id, exit_fd, free_disk_bytes, process_start
 from openclaw.platform_limits import Confinement, Groups, confined
@@ -77,6 +78,7 @@ class Supervisor:
 
     def start(self, spec: Spec, now: float) -> None:
         """Start a command, or answer with what became of it if it was started before."""
+        passed("executor.asked")
         try:
             name = run_name(spec.task, spec.token)
         except ValueError as error:
@@ -109,6 +111,7 @@ class Supervisor:
             row = ExitRow(125, "spawn", f"cannot make {folder} to run in: {error.strerror}")
             self.exited.append((spec.task, spec.token, row))
         else:
+            passed("executor.recorded")
             self._launch(spec, name, folder, record_fd, now)
 
     def _launch(self, spec: Spec, name: str, folder: str, record_fd: int, now: float) -> None:
@@ -126,6 +129,7 @@ class Supervisor:
             row = ExitRow(refused.code, "spawn", error[:ERROR_CHARS_MAX], started=wall, ended=wall)
             self._write_end(name, spec.task, spec.token, record_fd, row)
             return
+        passed("executor.spawned")
         exits = exit_fd(process.pid)
         run = Run(spec, name, folder, mark, process, exits, record_fd, now, wall, confinement)
         self.running[name] = run
@@ -367,6 +371,7 @@ class Supervisor:
         self._write_end(run.name, run.spec.task, run.spec.token, run.record_fd, row)
 
     def _write_end(self, name: str, task: str, token: TokenRow, record_fd: int, row: ExitRow) -> None:
+        passed("executor.ending")
         try:
             record.append(record_fd, row)
         except OSError as error:
@@ -375,6 +380,7 @@ class Supervisor:
             self.retry_at = 0.0
         else:
             os.close(record_fd)
+        passed("executor.ended")
         self.exited.append((task, token, row))
 
     def _retry_unwritten(self, now: float) -> None:

@@ -35,6 +35,7 @@ from openclaw.effects import (
 )
 from openclaw.executor.link import LIMITS, ExecutorLink
 from openclaw.executor.paths import socket_path
+from openclaw.faultpoints import of_environment
 from openclaw.files import Files
 from openclaw.ids import BASE32, NodeId
 from openclaw.messages import AnyMessage, DialBulk, Guard, Query, Reply, RosterSync
@@ -43,6 +44,7 @@ from openclaw.runtime.bringing import Bringing
 from openclaw.runtime.context import Context
 from openclaw.runtime.control import Control
 from openclaw.runtime.copies import Copies
+from openclaw.runtime.faults import Faults
 from openclaw.runtime.handlers import Handlers
 from openclaw.runtime.intake import Intake
 from openclaw.runtime.joining import open_mesh
@@ -105,6 +107,8 @@ async def _serve(options: StartOptions) -> int:
 class App:
     """The parts of one node. `start` fills `stack` with what ends them, in reverse."""
 
+    _loop: CoreLoop
+
     def __init__(self, options: StartOptions, stack: contextlib.AsyncExitStack) -> None:
         self._options, self._stack = options, stack
         self._settings = Settings(
@@ -157,6 +161,7 @@ class App:
             self._wall_offset_s,
         )
         self._tracing = Tracing(self.context, self._stack, log.warning)
+        self._faults = Faults(of_environment())
         await self._start_services()
         await self._start_core()
         await self._start_surroundings()
@@ -164,8 +169,9 @@ class App:
     async def _start_services(self) -> None:
         """Everything that the core's effects and the operations need; nothing is served yet."""
         context, options = self.context, self._options
-        context.post = self._tracing.posting(lambda event: self._loop.post(event))
-        context.send = self._tracing.sending(self._send)
+        context.post = self._faults.hearing(self._tracing.posting(lambda event: self._loop.post(event)))
+        context.send = self._faults.sending(self._tracing.sending(self._send))
+        self._take = self._faults.hearing(lambda event: self._loop.offer(event))
         self.peers = Peers(context, self._sockets, log.warning)
         zap = Zap(self._sockets, context.mesh.roster, self._counters)
         self._stack.callback(zap.close)
@@ -227,8 +233,9 @@ class App:
             cloned=self._cloned,
             raised=self._raised,
         )
-        traced = self._tracing.performing(perform)
-        self._loop = CoreLoop(context.node, context.now, context.store.commit, traced)
+        commit = self._faults.committing(context.store.commit)
+        performed = self._faults.performing(self._tracing.performing(perform))
+        self._loop = CoreLoop(context.node, context.now, commit, performed)
         self.presence = Presence(context, self._intro.port, await self.handlers.load(options.handlers))
         context.post(Started(self.presence.meta, self._wall_offset_s))
         self.peers.start()
@@ -244,7 +251,7 @@ class App:
         sessions = Sessions(context, self.submissions, self.tasks, self.sources)
         table = {**operations.table(), **context.skills.table(), **self.copies.table()}
         table |= sessions.table()
-        control = Control(socket_path(context.state_dir, "control.sock"), table)
+        control = Control(socket_path(context.state_dir, "control.sock"), self._faults.answering(table))
         await control.start()
         self._stack.push_async_callback(control.close)
 
@@ -303,7 +310,7 @@ class App:
                     self._offer(admitted, sender)
 
     def _offer(self, message: AnyMessage, sender: NodeId) -> None:
-        if not self._loop.offer(Received(message, sender)):
+        if not self._take(Received(message, sender)):
             self._counters.count(wire.Reason.THROTTLED)
 
     def _send(self, peer: NodeId, message: AnyMessage) -> bool:
