@@ -20,9 +20,11 @@ import click
 
 from openclaw.cli.common import json_option, state_dir, state_dir_option
 from openclaw.cli.output import emit, leave, note, write_all
+from openclaw.cli.outputs import bring_back
 from openclaw.cli.progress import EVERY_S, Progress
-from openclaw.cli.request import task_options, task_request
+from openclaw.cli.request import task_options
 from openclaw.cli.results import FIELDS, STREAMS, output
+from openclaw.cli.template import Targets, Template
 from openclaw.client import Client, Doc
 from openclaw.config import (
     MAP_AHEAD_MAX,
@@ -34,13 +36,12 @@ from openclaw.config import (
 )
 from openclaw.errors import MeshError
 
-PLACE = "{}"
 PRINTED = ("id", "state", "exit_code", "error", *FIELDS)
 
 
 @click.command("map")
 @click.argument("file")
-@click.argument("argv", nargs=-1, type=click.UNPROCESSED, required=True)
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED)
 @click.option("--keep-going", is_flag=True, help="Run the others when one has failed.")
 @click.option("--key", default="", metavar="KEY", help="The same KEY again goes on where this one got to.")
 @task_options
@@ -48,15 +49,17 @@ PRINTED = ("id", "state", "exit_code", "error", *FIELDS)
 @json_option
 @state_dir_option
 def map_lines(file: str, argv: tuple[str, ...], **options: Any) -> None:
-    """Run a command once for each line of FILE (- is standard input), on all machines that can do it.
+    """Run a command or a skill once for each line of FILE (- is standard input), on all machines that can do it.
 
     \b
     ls *.wav | openclaw map - -- oggenc /share/{}
     openclaw map urls.txt --keep-going --retries 2 -- curl -fsS {}
+    ls *.png | openclaw map --skill media:thumbnail -p file={} -p out=small-{} -
 
-    {} stands for the line. Outputs come in the order of the lines; the exit code is 0 only if all succeeded. With
-    --key nothing is cancelled when it is interrupted or crashes: the same command again prints all results from the
-    first line on, and runs only what no node knows yet. A line or a command that was changed is a new task.
+    {} stands for the line. Files that a skill puts out are written here when its task succeeded. Outputs come in the
+    order of the lines; the exit code is 0 only if all succeeded. With --key nothing is cancelled when it is interrupted
+    or crashes: the same command again prints all results from the first line on, and runs only what no node knows yet.
+    A line or a command that was changed is a new task.
     """
     if len(options["key"]) > MAP_KEY_CHARS_MAX:
         raise click.UsageError(f"--key is over {MAP_KEY_CHARS_MAX} characters")
@@ -96,12 +99,13 @@ class Mapping:
         self, folder: Path, source: BinaryIO, argv: tuple[str, ...], options: dict[str, Any]
     ) -> None:
         self._folder = folder
-        self._argv = argv
         self._options = options
         self._lines = enumerate(_lines(source))
         self._key: str = options["key"]
         self._job = f"map-{_digest(self._key) if self._key else os.urandom(4).hex()}"
         self._client = Client(folder)
+        self._template = Template(self._client, argv, options)
+        self._targets: dict[int, Targets] = {}  # of lines whose tasks have not been printed
         self._selector = selectors.DefaultSelector()
         self._chunks: set[Chunk] = set()
         self._refused: list[tuple[int, Doc]] = []  # by a full mesh; they are the next
@@ -172,8 +176,10 @@ class Mapping:
         """The next chunk of lines as tasks, with their numbers; empty when there are no more."""
         requests: list[tuple[int, Doc]] = []
         for number, line in self._lines:
-            argv = [word.replace(PLACE, line) for word in self._argv]
-            request = self._keyed(number, task_request(argv, self._options))
+            made, targets = self._template.made(number + 1, line)
+            if targets:
+                self._targets[number] = targets
+            request = self._keyed(number, made)
             requests.append((number, request | {"job": self._job}))
             self._progress.read(line)
             if len(requests) == SUBMIT_BATCH_MAX:
@@ -231,6 +237,9 @@ class Mapping:
                 continue
             for data in output(self._client, task, name, stream):
                 write_all(stream, data)
+        targets = self._targets.pop(index, {})
+        if targets and task["state"] == "succeeded":
+            bring_back(self._client, task["id"], targets.get, quiet=True)
         if self._options["as_json"]:
             emit({"line": index + 1} | task)
         elif task["state"] != "succeeded" and self._options["keep_going"]:

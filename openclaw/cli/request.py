@@ -63,7 +63,10 @@ _PLACE = (
     click.option("--node", default="", metavar="NAME", shell_complete=complete_node, help="Run it there only."),
     click.option("--label", "labels", type=pair, multiple=True, metavar="K=V", help="Only where it holds."),
     click.option("--need", type=resources, default=None, metavar="cpus=2,memory=4G,gpus=1", help="Room for it."),
-    click.option("--skill", "skills", multiple=True, metavar="NAME", help="Only where this skill is."),
+    click.option(
+        "--skill", "skills", multiple=True, metavar="NAME[:ENTRY]", help="Call this skill; or only where it is."
+    ),
+    click.option("-p", "params", type=pair, multiple=True, metavar="KEY=VALUE", help="A parameter of the skill."),
     click.option("--env", type=variable, multiple=True, metavar="NAME[=VALUE]", help="Set or pass on."),
     click.option("--cwd", default="", metavar="DIR", help="Directory on that machine (default: scratch)."),
     click.option("--timeout", type=duration, default="0", metavar="TIME", help="End it after 90, 10s or 5m."),
@@ -106,6 +109,19 @@ def task_request(argv: Sequence[str], options: dict[str, Any]) -> Doc:
         "name": options["name"],
         "priority": options["priority"],
         "local_files": local_files(argv),
+    }
+
+
+def file_fields(options: dict[str, Any]) -> Doc:
+    """The files that a task brings along and back, by their names in its scratch directory."""
+    names = [Path(file).name for file in (*options["inputs"], *options["outputs"])]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise click.UsageError(f"two files would be called {doubled[0]!r} in the scratch directory")
+    return {
+        "inputs": [
+            {"path": str(Path(file).absolute()), "name": Path(file).name} for file in options["inputs"]
+        ],
+        "outputs": [Path(file).name for file in options["outputs"]],
     }
 
 

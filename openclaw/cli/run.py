@@ -12,8 +12,8 @@ from openclaw.cli.common import json_option, state_dir, state_dir_option
 from openclaw.cli.follow import STDERR, STDOUT, Following, end
 from openclaw.cli.output import emit, leave, note
 from openclaw.cli.outputs import bring_back
-from openclaw.cli.request import keep_stdin, local_files, pair, task_options, task_request
-from openclaw.cli.skill_call import called, skill_request
+from openclaw.cli.request import file_fields, keep_stdin, local_files, task_options, task_request
+from openclaw.cli.skill_call import Calls, called
 from openclaw.client import Client, Doc
 
 SHELL = "/bin/sh"
@@ -25,7 +25,6 @@ WORDS_APART = r"[\s<>|;&()'\"`]+"
 @click.option("--shell", default=None, metavar="LINE", help="Run a line of shell instead, like 'a | b'.")
 @click.option("--handler", default=None, metavar="TYPE", help="Call this Python function of a node instead.")
 @click.option("--payload", default=None, metavar="JSON", help="What the handler is called with.")
-@click.option("-p", "params", type=pair, multiple=True, metavar="KEY=VALUE", help="A parameter of the skill.")
 @task_options
 @click.option(
     "--input", "inputs", multiple=True, metavar="FILE", help="Bring this file into its scratch directory."
@@ -66,7 +65,7 @@ def run(argv: tuple[str, ...], shell: str | None, handler: str | None, **options
         raise click.UsageError("--payload is for --handler")
     folder = state_dir()
     with Client(folder) as client:
-        call = skill_request(client, skill, argv, options) if skill else {}
+        call = Calls(client, skill).request(argv, options) if skill else {}
         request = _request(folder, argv, shell, options) | call
         if handler is not None:
             request |= {"kind": "handler", "handler": handler, "args": _arguments(options["payload"])}
@@ -104,13 +103,8 @@ def _request(folder: Path, argv: tuple[str, ...], shell: str | None, options: di
     if shell is not None:
         words = re.split(WORDS_APART, shell)
         request |= {"argv": [SHELL, "-c", shell], "title": shell, "local_files": local_files(words)}
-    if names := _doubled([Path(file).name for file in (*options["inputs"], *options["outputs"])]):
-        raise click.UsageError(f"two files would be called {names[0]!r} in the scratch directory")
-    request["inputs"] = [
-        {"path": str(Path(file).absolute()), "name": Path(file).name} for file in options["inputs"]
-    ]
+    request |= file_fields(options)
     request["key"] = options["key"]
-    request["outputs"] = [Path(file).name for file in options["outputs"]]
     if options["stdin"]:
         request |= {"stdin": str(keep_stdin(folder)), "take_stdin": True}
     return request
@@ -126,10 +120,6 @@ def _arguments(payload: str | None) -> bytes:
         return encode([[] if payload is None else [json.loads(payload)], {}])
     except ValueError as error:
         raise click.UsageError(f"--payload is not JSON: {error}") from None
-
-
-def _doubled(names: list[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
 
 
 def _detached(client: Client, request: Doc, options: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,47 @@ def test_what_does_not_fit_is_refused_here(
     node: LocalNode, line: tuple[str, ...], code: int, words: str
 ) -> None:
     done = node.run("run", "--skill", "lines:count", *line)
+    assert done.returncode == code
+    assert words in done.stderr.decode()
+
+
+def test_map_calls_a_skill_for_each_line_and_brings_back_the_files(node: LocalNode, tmp_path: Path) -> None:
+    for count in (3, 1, 2):
+        (tmp_path / f"in{count}").write_text("x\n" * count)
+    wanted = ("-p", f"text={tmp_path}/in{{}}", "-p", f"out={tmp_path}/out{{}}", "--env", "TOKEN=t")
+    line = ("map", "-q", "--skill", "lines:count", *wanted)
+    assert node.ok(*line, "-", stdin="3\n1\n2\n") == "t lines 1\n" * 3
+    assert [(tmp_path / f"out{count}").read_text().strip() for count in (1, 2, 3)] == ["1", "2", "3"]
+    keyed = node.ok(*line, "--key", "k", "--json", "-", stdin="1\n2\n").splitlines()
+    assert [json.loads(each)["skill"] for each in keyed] == ["lines:count"] * 2
+    again = node.ok(*line, "--key", "k", "--json", "-", stdin="1\n2\n").splitlines()
+    assert [json.loads(each)["id"] for each in again] == [json.loads(each)["id"] for each in keyed]
+
+
+@pytest.mark.parametrize(
+    ("line", "stdin", "code", "words"),
+    [
+        (
+            ("--skill", "lines:count", "-p", "text={}"),
+            "/nowhere\n",
+            2,
+            "line 1: lines:count: text: there is no",
+        ),
+        (
+            ("--skill", "lines", "-p", "text={}"),
+            "/etc/passwd\n/etc/hosts\n",
+            2,
+            "line 2: it would write count.txt",
+        ),
+        (("--skill", "lines", "-p", "times={}"), "7\n", 2, "line 1: lines:count: "),
+        (("-p", "text=x"), "x\n", 2, "-p is for a skill"),
+        (("--skill", "alchemy", "-p", "a={}"), "x\n", 125, "has a skill 'alchemy'"),
+    ],
+)
+def test_what_map_cannot_call_is_said_with_its_line(
+    node: LocalNode, line: tuple[str, ...], stdin: str, code: int, words: str
+) -> None:
+    done = node.run("map", *line, "-", stdin=stdin)
     assert done.returncode == code
     assert words in done.stderr.decode()
 
