@@ -189,6 +189,9 @@ class Limits:
     takeover_s: float = (
         30.0  # that an owner may be down before this node owns the tasks that it keeps copies of
     )
+    lease_s: float = (
+        30.0  # that a task with --no-overlap may run on without a word of its owner, which is this node
+    )
 
 
 # What peers and the wire take, whatever a node is told.
@@ -267,6 +270,9 @@ class Settings:
     retry_backoff_s: float = 0.5
     retry_backoff_s_max: float = 60.0
     kill_grace_s: float = 5.0
+    lease_s: float = 30.0  # that a task with --no-overlap may run without a word of its owner
+    lease_margin_s: float = 5.0  # for clocks whose rates differ by up to a tenth, and for the end itself
+    lease_ask_again_s: float = 1.0
     stop_grace_s: float = 10.0
     fences_max: int = 200_000
     story_moves_max: int = 64

@@ -232,6 +232,16 @@ class Run:
     life: int = 0
     gpus: tuple[int, ...] = ()  # which ones it has to itself
     slots: int = 1  # until so many are free there, it waits in the executor
+    until_s: float = 0.0  # when it is ended, unless `Extend` says later; 0 is never
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Its lease is over at `until_s` of the node's clock, which its executor reads too, and no sooner."""
+
+    task: TaskId
+    token: Token
+    until_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +293,7 @@ class Stopped:
     keep: bool
 
 
-Effect = Send | Store | Run | Kill | Redial | Forget | Fetch | Recall | Stopped | Note
+Effect = Send | Store | Run | Extend | Kill | Redial | Forget | Fetch | Recall | Stopped | Note
 
 
 class Machine(Protocol):

@@ -184,7 +184,9 @@ class Exit(Record, frozen=True):
     """
 
     code: int
-    ended_by: str = ""  # "", "timeout", "cancel", "stop", "superseded", "stage" (inputs), "spawn", "orphaned"
+    ended_by: str = (
+        ""  # "", "timeout", "cancel", "stop", "superseded", "lease", "stage" (inputs), "spawn", "orphaned"
+    )
     error: Text = ""
     started: float = 0.0
     ended: float = 0.0
@@ -302,6 +304,7 @@ class Attempt(Record, frozen=True):
     gpus: tuple[Count, ...] = ()  # which of the worker's it has to itself
     takeover: Count = 0
     submitter: NodeId = NodeId("")  # where it is not the owner
+    no_overlap: bool = False
 
     @property
     def claim(self) -> Claim:

@@ -324,6 +324,7 @@ class Work(Timed, frozen=True):
     host: str
     runs_s: tuple[float, ...]
     once: bool = False
+    no_overlap: bool = False
     retries: int = 0
     code: int = 0
     output_bytes: int = 1
@@ -340,6 +341,7 @@ class Work(Timed, frozen=True):
             host,
             self.runs_s,
             once=self.once,
+            no_overlap=self.no_overlap,
             retries=self.retries,
             code=self.code,
             output_bytes=self.output_bytes,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from openclaw.effects import Event, ExecutorUp, HandedBack, Kill, ProcessExited, ProcessStarted, Run
+from openclaw.effects import Event, ExecutorUp, Extend, HandedBack, Kill, ProcessExited, ProcessStarted, Run
 from openclaw.ids import TaskId, Token
 from openclaw.records import Exit, Held, Payload
 
@@ -22,6 +22,7 @@ STAGE_S = 0.002
 TERM_S = 0.05
 HAND_BACK_S = 0.1  # so long may a run wait for a slot
 TERM = 128 + 15
+LEASE_OVER = Exit(137, ended_by="lease")
 ORPHANED = Exit(137, ended_by="orphaned", error="its executor was lost")
 KEPT = 0.5  # of the records that were not synced when the power went
 
@@ -54,6 +55,7 @@ class Executor:
         self._gpus: dict[Key, tuple[int, ...]] = {}
         self._slots: dict[Key, int] = {}
         self._waiting: dict[Key, tuple[bytes, float]] = {}
+        self._until: dict[Key, float] = {}  # when a lease is over, by the machine's own clock
         self._alive = True
 
     @property
@@ -102,6 +104,8 @@ class Executor:
 
     def woke(self, slept_s: float) -> None:
         """Everything that it runs stood still for so long."""
+        for key in list(self._until):
+            self._lease(key)
         for key, (due, exit) in list(self._ends.items()):
             self._ends[key] = due + slept_s, exit
             self._world.at(due + slept_s, lambda key=key: self._due(key))  # type: ignore[misc]
@@ -118,7 +122,28 @@ class Executor:
             return
         self._held[key] = None
         self._gpus[key], self._slots[key] = run.gpus, run.slots
+        if run.until_s:
+            self._until[key] = run.until_s
+            self._lease(key)
         self._world.after(STAGE_S, lambda: self._staged(key, run.payload))
+
+    def extend(self, extend: Extend) -> None:
+        """What is not there has ended, or is on its way."""
+        key = (extend.task, extend.token)
+        if self.attached and key in self._until:
+            self._until[key] = max(extend.until_s, self._until[key])
+
+    def _lease(self, key: Key) -> None:
+        """End it if its lease is over, else look again when that may be; nobody looks while the machine sleeps."""
+        until_s = self._until.get(key)
+        if until_s is None or not self._alive or self._host.asleep:
+            return
+        left_s = self._host.clock.when(until_s) - self._world.now
+        if left_s > 0:
+            self._world.after(left_s, lambda: self._lease(key))
+            return
+        del self._until[key]
+        self._end(key, LEASE_OVER)
 
     def kill(self, kill: Kill) -> None:
         key = (kill.task, kill.token)
@@ -184,6 +209,7 @@ class Executor:
         self._held.pop(key, None)
         self._gpus.pop(key, None)
         self._slots.pop(key, None)
+        self._until.pop(key, None)
 
     def _start(self, key: Key, payload: bytes) -> None:
         world = self._world
@@ -209,6 +235,7 @@ class Executor:
             self._world.after(1.0, lambda: self._end(key, exit))
             return
         self._held[key] = exit
+        self._until.pop(key, None)
         self._waiting.pop(key, None)
         if self._ends.pop(key, None) is not None:
             self._host.disk.outputs.add(key)

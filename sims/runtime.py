@@ -16,6 +16,7 @@ from openclaw.config import INBOX_BATCH_MAX, INBOX_MAX
 from openclaw.effects import (
     Effect,
     Event,
+    Extend,
     Fetch,
     Fetched,
     Forget,
@@ -240,6 +241,8 @@ class Runtime:
         match effect:
             case Run():
                 host.executor.run(effect)
+            case Extend():
+                host.executor.extend(effect)
             case Kill():
                 host.executor.kill(effect)
             case Redial(peer):

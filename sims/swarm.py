@@ -65,7 +65,9 @@ def settings(rng: random.Random) -> dict[str, float]:
     """A short reign makes hand-overs meet every other fault, and an impatient guardian returning owners."""
     rotation_s = rng.choice([None, None, 60.0, 15.0])
     drawn = {} if rotation_s is None else {"rotation_s": rotation_s}
-    return drawn | {"guard_grace_s": rng.choice([2.0, 5.0, 30.0])}
+    lease_s = rng.choice([1.0, 3.0, 30.0])
+    leases = {"lease_s": lease_s, "lease_margin_s": 0.5 + lease_s / 8}
+    return drawn | {"guard_grace_s": rng.choice([2.0, 5.0, 30.0])} | leases
 
 
 def happenings(
@@ -148,6 +150,7 @@ def _work(rng: random.Random, host: str, peace_s: float, task_s_mean: float) -> 
         host=host,
         runs_s=tuple(round(rng.expovariate(1 / task_s_mean), 4) for _ in range(count)),
         once=rng.random() < 0.25,
+        no_overlap=rng.random() < 0.25,
         retries=rng.choice([0, 0, 2]),
         code=rng.choice([0, 0, 0, 3]),
         output_bytes=rng.choice([1, 1, 50_000]),

@@ -149,6 +149,7 @@ class World:
         code: int = 0,
         output_bytes: int = 1,
         once: bool = False,
+        no_overlap: bool = False,
         retries: int = 0,
         priority: int = 0,
         needs: Needs | None = None,
@@ -171,6 +172,7 @@ class World:
                     leaf,
                     host.wall,
                     once=once,
+                    no_overlap=no_overlap,
                     retries=retries,
                     priority=priority,
                 )

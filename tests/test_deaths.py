@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -313,6 +314,60 @@ def test_a_task_of_a_dead_worker_runs_again_elsewhere(mortal: LocalMesh, ledger:
     assert logs(a, task) == b"done\n"
     assert ledger.starts() == 2
     os.kill(ledger.pids()[0], signal.SIGKILL)  # the machine is still there, only its mesh died
+
+
+ALONE = """
+import fcntl, os, pathlib, sys, time
+lock, ledger, gate = sys.argv[1:]
+file = os.open(lock, os.O_CREAT | os.O_RDWR)
+try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    word = "alone"
+except BlockingIOError:
+    word = "overlap"
+with open(ledger, "a") as out:
+    out.write(f"{word} {os.getpid()} {os.environ['OPENCLAW_MESH_ATTEMPT']} {os.environ['OPENCLAW_MESH_NODE']}\\n")
+while not pathlib.Path(gate).exists():
+    time.sleep(0.05)
+"""
+"""The kernel holds the lock for as long as a process lives, whatever the mesh believes."""
+
+
+def test_without_overlap_it_starts_elsewhere_only_when_its_lease_is_over(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """Its worker's node dies, and its executor with the command does not."""
+    with LocalMesh(("a", "b", "c"), "--slots", "4", "--limit", "lease_s=2") as mesh:
+        a, b, c = (mesh[name] for name in "abc")
+        for node in (a, c):
+            node.ok("node", "drain")
+        wait_until(lambda: sum(row["draining"] for row in b.control("nodes")["nodes"]) == 2, "two to drain")
+        argv = (sys.executable, "-c", ALONE, f"{tmp_path}/lock", f"{ledger.path}", f"{ledger.gate}")
+        task = a.ok("run", "-d", "-q", "--no-overlap", "--replicas", "0", "--", *argv).strip()
+        started(ledger)
+        first = show(a, task)["node"]["name"]
+        c.ok("node", "resume")
+        b.kill()
+        started(ledger, 2)
+        ledger.open()
+        end = final(a, task)
+        assert (first, end["state"], end["node"]["name"]) == ("b", "succeeded", "c"), reasons(end)
+        assert ledger.keys() == ["alone", "alone"]
+        b.start("--slots", "4")
+        mesh.settle()
+        assert final(c, task)["node"]["name"] == "c"
+
+
+def test_without_overlap_it_runs_for_as_long_as_its_owner_is_there(ledger: Ledger, tmp_path: Path) -> None:
+    with LocalMesh(("a", "b"), "--slots", "4", "--limit", "lease_s=0.6") as mesh:
+        argv = (sys.executable, "-c", ALONE, f"{tmp_path}/lock", f"{ledger.path}", f"{ledger.gate}")
+        task = mesh["a"].ok("run", "-d", "-q", "--no-overlap", "--node", "b", "--", *argv).strip()
+        started(ledger)
+        mesh["a"].ok("run", "-q", "--", "sleep", "2")  # some leases pass
+        ledger.open()
+        end = final(mesh["a"], task)
+        assert (end["state"], end["starts"]) == ("succeeded", 1), reasons(end)
+        assert ledger.keys() == ["alone"]
 
 
 # --- only the executor dies ----------------------------------------------------------------------------

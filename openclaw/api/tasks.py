@@ -83,6 +83,7 @@ class Options:
     timeout_s: float = 0.0
     retries: int = 0
     once: bool = False
+    no_overlap: bool = False
     replicas: int = 1
     priority: int = 0
     name: str = ""
@@ -99,6 +100,7 @@ class Options:
             "timeout_s": self.timeout_s,
             "retries": self.retries,
             "once": self.once,
+            "no_overlap": self.no_overlap,
             "replicas": self.replicas,
             "priority": self.priority,
             "name": self.name,

@@ -74,6 +74,7 @@ _PLACE = (
         "--retries", type=click.IntRange(0), default=0, metavar="N", help="Try failures and timeouts again."
     ),
     click.option("--once", is_flag=True, help="Never start it twice; 'lost' when nobody can know."),
+    click.option("--no-overlap", is_flag=True, help="Never run it in two places at once, whatever breaks."),
     click.option(
         "--replicas", type=click.IntRange(0, 1), default=1, metavar="0|1", help="Copies at other nodes (default: 1)."
     ),
@@ -99,6 +100,7 @@ def task_request(argv: Sequence[str], options: dict[str, Any]) -> Doc:
         "timeout_s": options["timeout"],
         "retries": options["retries"],
         "once": options["once"],
+        "no_overlap": options["no_overlap"],
         "replicas": options["replicas"],
         "needs": {
             "node": options["node"],

@@ -45,6 +45,11 @@ class Job:
     takeover: int = 0  # by how much its owner claims it
     submitter: NodeId = NOBODY  # where it is not the owner
     runtime_s: float = -1.0  # what its kind took lately, as its owner says
+    no_overlap: bool = False
+    in_line: bool = False  # for a slot; what must not overlap waits for a lease before
+    lease_s: float = 0.0  # how long its last one was
+    lease_until_s: float = 0.0
+    ask_lease_s: float = 0.0
 
     @property
     def claim(self) -> Claim:
@@ -53,5 +58,13 @@ class Job:
     def row(self, exit: Exit | None = None) -> Attempt:
         """What our disk has of it."""
         return Attempt(
-            self.task, self.token, self.owner, exit, self.size, self.gpus, self.takeover, self.submitter
+            self.task,
+            self.token,
+            self.owner,
+            exit,
+            self.size,
+            self.gpus,
+            self.takeover,
+            self.submitter,
+            self.no_overlap,
         )

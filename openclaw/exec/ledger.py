@@ -42,6 +42,7 @@ class Entry:
     sent_moves: int = -1  # how far it was told
     held: Place | None = None  # where it is to be assigned once its intent is kept
     sought: bool = False  # taken over, and not everybody has said what they have of it
+    leased_until_s: float = 0.0  # until then an attempt that must not overlap may run, whatever we hear
 
 
 class Ledger:
@@ -134,6 +135,7 @@ class Ledger:
         self.tasks[submission.task] = entry
         if not progress.state.final:  # a final one is in the stored counts
             self._counts[_COUNTED[progress.state]] += 1
+        self.lease(entry, now)  # our former self may have granted one
         entry.sought = progress.takeover > 0 and progress.state in WAITING
         if entry.sought:
             return
@@ -187,6 +189,11 @@ class Ledger:
         assert token is not None
         self.out.assign(place, entry.submission, token, entry.row.runtime_s)
 
+    def lease(self, entry: Entry, now: float) -> None:
+        """Its attempt may run for the time of a lease from now on, by its worker's clock."""
+        if entry.submission.no_overlap and entry.progress.token is not None:
+            entry.leased_until_s = now + self.settings.lease_s + self.settings.lease_margin_s
+
     def take_back(self, entry: Entry, worker: NodeId, token: Token, now: float, *, waits: bool) -> None:
         """An attempt of its former owner goes on as ours, running or (`waits`) about to."""
         attempt = max(entry.progress.attempt, token.attempt)
@@ -198,6 +205,7 @@ class Ledger:
                 token=token, worker=worker, attempt=attempt, starts=starts, intent=entry.submission.exclusive,
             )  # fmt: skip
             entry.running_since_s = now
+            self.lease(entry, now)
             return
         self._off(entry.progress.worker, entry.progress.task)
         self.on.setdefault(worker, {})[entry.progress.task] = entry

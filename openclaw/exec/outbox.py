@@ -118,6 +118,7 @@ def _assigns(place: Place, work: list[_Start], settings: Settings) -> Iterator[m
             m.Item(
                 submission.task, token, submission.needs, submission.payload, index, submission.leaf,
                 submission.once, NOBODY if submission.submitter == token.owner else submission.submitter, runtime_s,
+                submission.no_overlap,
             )
         )  # fmt: skip
     if items:

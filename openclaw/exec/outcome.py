@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from openclaw.records import Exit, Progress, State, Submission
 
-INTERRUPTED = frozenset({"stop", "orphaned", "superseded"})
+INTERRUPTED = frozenset({"stop", "orphaned", "superseded", "lease"})
 """Ended by the mesh and not by itself, its limit or a person."""
 
 
@@ -51,6 +51,8 @@ def explain(exit: Exit) -> str:
             return "its node was stopped"
         case "orphaned":
             return exit.error or "its node or executor was gone"
+        case "lease":
+            return exit.error or "its lease was over, and its owner was silent"
         case "superseded":
             return "ended in favour of another attempt"
         case "":

@@ -148,6 +148,8 @@ class Owner:
                 self.watch.have(held, sender, now)
             case m.Cancel(tasks=tasks):
                 self._cancel(tuple(task for task in tasks if task in self.ledger.tasks), now)
+            case m.Renew():
+                self.watch.renew(message, sender, now)
             case m.Room():
                 self.placing.answered(message, sender, now)
             case _:

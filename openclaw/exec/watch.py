@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from openclaw import messages as m
+from openclaw.effects import Send
 from openclaw.exec.ledger import Entry, Ledger
 from openclaw.exec.task import ACTIVE, WAITING
 from openclaw.ids import NodeId, TaskId, Token, short
@@ -125,6 +127,18 @@ class Watch:
             elif holding is not Holding.ENDED:
                 self._release(sender, task, token, holding)
 
+    def renew(self, question: m.Renew, sender: NodeId, now: float) -> None:
+        """An attempt that counts may go on, or begin."""
+        rows = []
+        for task, token in question.items:
+            entry = self._current(task, token, sender)
+            if entry is not None and entry.progress.state in (State.PLACED, State.RUNNING):
+                self.ledger.lease(entry, now)
+                rows.append((task, token))
+        if rows:
+            leased = m.Leased(question.number, self.settings.lease_s, tuple(rows))
+            self.ledger.out.effects.append(Send(sender, leased))
+
     def shadow(self, node: NodeId, task: TaskId, token: Token, now: float) -> None:
         """This attempt is given up, but may run on: keep an eye on it, within limits."""
         there = self._shadows.setdefault(node, {})
@@ -170,7 +184,7 @@ class Watch:
 
     def _consider(self, entry: Entry, peer: Peer, now: float) -> None:
         """The worker is gone: give the attempt up now, or when its grace is over."""
-        due_s = max(peer.since_s + self._grace_s(entry, peer), self.quiet_until_s)
+        due_s = max(peer.since_s + self._grace_s(entry, peer), self.quiet_until_s, entry.leased_until_s)
         progress = entry.progress
         if entry.held is not None:
             self.not_started(entry, now, f"node {short(progress.worker)} is gone, and was not told of it yet")

@@ -17,6 +17,7 @@ from openclaw.exec.admission import DISK_LOW, Admission
 from openclaw.exec.deliveries import Deliveries
 from openclaw.exec.fences import Fences
 from openclaw.exec.jobs import HOLDING, Job, Phase
+from openclaw.exec.leases import Leases
 from openclaw.exec.news import News
 from openclaw.exec.quick import Quick
 from openclaw.exec.room import Line, Room, Taken
@@ -42,6 +43,7 @@ class Worker:
         self._waiting = Line()
         self._room = Room()
         self._quick = Quick(settings)
+        self._leases = Leases(settings)
         self._peers: dict[NodeId, tuple[Status, str]] = {me: (Status.ALIVE, boot)}
         self._executor_up = False
         self._executor_life = 0
@@ -116,6 +118,7 @@ class Worker:
             self._flush_due_s,
             self._deliveries.next(self._alive),
             self._news.next(),
+            self._leases.next(),
             self._stop_by_s,
             self._retell_due_s,
         )
@@ -135,6 +138,8 @@ class Worker:
                 self._recalled(message)
             case m.Adopt():
                 return self._adopted(message, sender)
+            case m.Leased():
+                return self._leased(message, sender)
             case m.Seek():
                 self._sought(message, sender)
             case m.Probe(seq=seq):
@@ -184,8 +189,16 @@ class Worker:
             )
             job.volatile = item.needs.kind is Kind.HANDLER
             self._jobs[item.task] = job
-            self._waiting.add(job)
+            if item.no_overlap:
+                job.no_overlap = True
+                self._leases.add(job, now)
+            else:
+                self._queue(job)
         return effects
+
+    def _queue(self, job: Job, *, front: bool = False) -> None:
+        job.in_line = True
+        self._waiting.add(job, front=front)
 
     def _no_place(self, older: Job | None) -> str:
         """Why there is no place for a task, of which we may have an `older` attempt."""
@@ -278,12 +291,14 @@ class Worker:
         self._news.have(job.owner, job.task, job.token, HOLDING[job.phase])
 
     def _drop_waiting(self, job: Job) -> None:
-        self._waiting.remove(job)
+        if job.in_line:
+            self._waiting.remove(job)
+        self._leases.drop(job.task)
         del self._jobs[job.task]
 
     def _hand_back(self, reason: str) -> None:
         """Everything that waits goes back to its owner, if there is a `reason`."""
-        for job in list(self._waiting) if reason else ():
+        for job in [*self._waiting, *self._leases.waiting()] if reason else ():
             self._drop_waiting(job)
             self._news.returned(job.owner, job.task, job.token, reason)
 
@@ -297,7 +312,16 @@ class Worker:
 
     # --- what runs -------------------------------------------------------------------------------
 
-    def _start(self) -> list[e.Effect]:
+    def _leased(self, message: m.Leased, sender: NodeId) -> list[e.Effect]:
+        effects: list[e.Effect] = []
+        for job in self._leases.granted(message, sender):
+            if job.phase is Phase.RUNNING:
+                effects.append(e.Extend(job.task, job.token, job.lease_until_s))
+            elif not job.in_line:
+                self._queue(job)
+        return effects
+
+    def _start(self, now: float) -> list[e.Effect]:
         """Who is first and does not fit yet holds back the others, or the small would starve the large."""
         effects: list[e.Effect] = []
         whole, life = self._whole, self._executor_life
@@ -306,11 +330,24 @@ class Worker:
             if job is None or not self._room.fits(job.size, self._quick.room(job, whole)):
                 break
             self._waiting.remove(job)
+            job.in_line = False
+            if job.no_overlap and not self._leases.enough(job, now):
+                continue  # back in line with its next one
             job.phase = Phase.RUNNING
             self._room.enter(job, whole)
             effects.append(e.Store(Table.ATTEMPTS, job.task, job.row()))
             effects.append(
-                e.Run(job.task, job.token, job.owner, job.payload, job.epoch, life, job.gpus, job.size.slots)
+                e.Run(
+                    task=job.task,
+                    token=job.token,
+                    owner=job.owner,
+                    payload=job.payload,
+                    epoch=job.epoch,
+                    life=life,
+                    gpus=job.gpus,
+                    slots=job.size.slots,
+                    until_s=job.lease_until_s,
+                )
             )
             if job.volatile:
                 job.payload = b""  # never asked for again under this token
@@ -342,6 +379,7 @@ class Worker:
             return []
         if job.phase is Phase.RUNNING:
             self._room.leave(job)
+        self._leases.drop(task)
         self._quick.held_up = False
         if exit.ended_by == REFUSED:
             self._news.returned(job.owner, task, token, exit.error)
@@ -361,6 +399,7 @@ class Worker:
 
     def _forget(self, job: Job) -> list[e.Effect]:
         self._deliveries.acknowledged(job.owner, job.task)
+        self._leases.drop(job.task)
         del self._jobs[job.task]
         return [e.Store(Table.ATTEMPTS, job.task, None), e.Forget(job.task, job.token)]
 
@@ -377,7 +416,7 @@ class Worker:
         phase = Phase.UNKNOWN if attempt.exit is None else Phase.ENDED
         job = Job(
             attempt.task, attempt.token, attempt.owner, phase, size=attempt.size, gpus=attempt.gpus,
-            takeover=attempt.takeover, submitter=attempt.submitter,
+            takeover=attempt.takeover, submitter=attempt.submitter, no_overlap=attempt.no_overlap,
         )  # fmt: skip
         self._jobs[attempt.task] = job
         self._fences.raise_to(attempt.task, attempt.token)
@@ -399,7 +438,7 @@ class Worker:
             if one.exit is not None:
                 effects += self._exited(one.task, one.token, one.exit)
             elif job.phase is not Phase.ENDED:
-                effects += self._adopt(job)
+                effects += self._adopt(job, now)
         for task, job in self._jobs.items():
             if task in known:
                 continue
@@ -422,10 +461,12 @@ class Worker:
         """What we asked for in this life never started: it is first in the queue, under its token."""
         self._room.leave(job)
         job.phase = Phase.WAITING
-        self._waiting.add(job, front=True)
+        self._queue(job, front=True)
         return [e.Store(Table.ATTEMPTS, job.task, None)]
 
-    def _adopt(self, job: Job) -> list[e.Effect]:
+    def _adopt(self, job: Job, now: float) -> list[e.Effect]:
+        if job.no_overlap:
+            self._leases.add(job, now)
         if job.phase is not Phase.RUNNING:
             self._room.enter(job, self._whole)
         job.phase, job.payload = Phase.RUNNING, b""
@@ -482,7 +523,7 @@ class Worker:
         self._flush_due_s = None
         if self._retell_due_s is not None and self._retell_due_s <= now:
             self._retell(now)
-        effects = self._start()
+        effects = self._start(now)
         running = min(self._room.running, self._whole.slots)  # the others wait, if in the executor
         load = n.LoadChanged(running, len(self._waiting) + self._room.running - running)
         taken = Taken()
@@ -491,6 +532,7 @@ class Worker:
         draining = not self._admission.open
         effects += self._news.flush(now, load, taken.size, self._whole.slots, draining=draining)
         effects += self._deliveries.flush(now, self._alive)
+        effects += self._leases.flush(now)
         if self._stop_by_s is not None and (self._room.running == 0 or self._stop_by_s <= now):
             self._stop_by_s = None
             self._admission.stopping = True

@@ -96,6 +96,7 @@ class RunSpec:
     stdin_path: str = ""
     gpus: tuple[int, ...] = ()  # which it has to itself; none leaves the machine's own setting
     slots: int = 1  # it starts when so many are free
+    until_s: float = 0.0  # when its lease is over, by `boot_clock_s`; 0 is never
 
 
 class ExecutorLink(asyncio.Protocol):
@@ -122,6 +123,7 @@ class ExecutorLink(asyncio.Protocol):
         self._down = asyncio.Event()
         self._leaving = False
         self._offer = Offer([], [], 0)
+        self._leases: dict[tuple[TaskId, Token], float] = {}
         self.reports: dict[tuple[TaskId, Token], Report] = {}  # what handlers that run said last
         self.life = 0  # of executors that we had; counted when one is lost
         self._restoring: asyncio.Task[None] | None = None
@@ -208,6 +210,11 @@ class ExecutorLink(asyncio.Protocol):
         """End a command; its `ProcessExited` comes when nothing of it is left, at once if it is not there."""
         self._write(ENCODER.encode(("kill", ((task, token, reason, grace_s),))))
 
+    def extend(self, task: TaskId, token: Token, until_s: float) -> None:
+        """Its lease is over later, also if it is still on its way there."""
+        self._leases[task, token] = until_s
+        self._write(ENCODER.encode(("lease", ((task, token, until_s),))))
+
     def forget(self, runs: Sequence[tuple[TaskId, Token]]) -> None:
         """Remove the folders of runs that have ended or never started."""
         self._write(ENCODER.encode(("forget", runs)))
@@ -246,6 +253,7 @@ class ExecutorLink(asyncio.Protocol):
             local_files=list(payload.local_files),
             slots=spec.slots,
             gpus=list(spec.gpus),
+            until_s=max(spec.until_s, self._leases.get((spec.task, spec.token), 0.0)),
         )
 
     def _write(self, body: bytes) -> None:
@@ -319,6 +327,7 @@ class ExecutorLink(asyncio.Protocol):
                 for row in exited:
                     if row.exit is not None:
                         self.reports.pop((row.task, row.token), None)
+                        self._leases.pop((row.task, row.token), None)
                         self._on_event(ProcessExited(row.task, row.token, row.exit))
 
     async def _restore(self) -> None:

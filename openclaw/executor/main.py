@@ -24,6 +24,7 @@ from typing import Any
 import msgpack
 
 from openclaw.executor.frames import Feed, Oversized, framed
+from openclaw.executor.leases import LOOK_S
 from openclaw.executor.orders import ROWS_BYTES, limits_of, offer_of, seconds_of, spec_of
 from openclaw.executor.paths import RUNS, groups_name, socket_path
 from openclaw.executor.process import Limits, base_environment
@@ -31,7 +32,7 @@ from openclaw.executor.run import FOREVER, Run
 from openclaw.executor.supervisor import Supervisor
 from openclaw.executor.sweep import sweep
 from openclaw.handlers.process import Process
-from openclaw.platform import peer_uid
+from openclaw.platform import boot_clock_s, peer_uid
 from openclaw.platform_limits import Groups
 
 ALREADY_RUNS = 3
@@ -137,7 +138,8 @@ class Executor:
         if self.node is None:
             idle = not (self.supervisor.running or self.supervisor.pool.busy)
             due = min(due, self.alone_since + (IDLE_S if idle else self.limits.orphan_s))
-        return None if due == FOREVER else max(0.0, due - now)
+        wait_s = None if due == FOREVER else max(0.0, due - now)
+        return min(LOOK_S, LOOK_S if wait_s is None else wait_s) if self.supervisor.leases else wait_s
 
     # --- the node --------------------------------------------------------------------------------
 
@@ -216,6 +218,9 @@ class Executor:
             case ["kill", [*rows]]:
                 for task, token, reason, grace_s, *_ in rows:
                     self.supervisor.kill(task, token, str(reason), seconds_of(grace_s), now)
+            case ["lease", [*rows]]:
+                for task, token, until_s, *_ in rows:
+                    self.supervisor.leases.extend(task, token, seconds_of(until_s), boot_clock_s())
             case ["forget", [*rows]]:
                 for task, token, *_ in rows:
                     self.supervisor.forget(task, token)

@@ -23,6 +23,7 @@ def spec_of(row: list[Any]) -> Spec:
         raise ValueError(f"no command: {str(row)[:80]}")
     if not all(isinstance(size, int) for size in (spec.memory_bytes, spec.cpus, spec.slots, *spec.gpus)):
         raise ValueError(f"no sizes: {spec.memory_bytes!r}, {spec.cpus!r}, {spec.slots!r}, {spec.gpus!r}")
+    seconds_of(spec.until_s)
     return spec._replace(timeout_s=seconds_of(spec.timeout_s), grace_s=seconds_of(spec.grace_s))
 
 

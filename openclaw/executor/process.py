@@ -17,7 +17,7 @@ from openclaw.executor.paths import SCRATCH
 
 ERROR_CHARS_MAX = 1000
 BASE_NAMES = ("PATH", "HOME", "LANG", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ")
-ENDED_CODES = {"timeout": 124, "output": 125, "orphaned": 137}
+ENDED_CODES = {"timeout": 124, "output": 125, "orphaned": 137, "lease": 137}
 CANCELLED_CODE = 130
 LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 NOTHING = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
@@ -59,6 +59,7 @@ class Spec(NamedTuple):
     local_files: list[str] = []  # noqa: RUF012 - a row, never changed
     slots: int = 1
     gpus: list[int] = []  # noqa: RUF012
+    until_s: float = 0.0  # when its lease is over, by the clock that counts sleep; 0 is never
 
 
 class ExitRow(NamedTuple):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from openclaw.executor import record
 from openclaw.executor.ends import ending, not_here
+from openclaw.executor.leases import Leases
 from openclaw.executor.logs import allowed_bytes
 from openclaw.executor.outputs import remove
 from openclaw.executor.paths import RUNS, SCRATCH, SCRATCH_VARIABLE, marker, parse_run_name, run_name
@@ -35,7 +36,7 @@ from openclaw.executor.queue import Queue
 from openclaw.executor.run import DRAIN_S, FOREVER, LOGS, Phase, Run
 from openclaw.faultpoints import passed
 from openclaw.handlers.pool import Pool
-from openclaw.platform import boot_id, exit_fd, free_disk_bytes, process_start
+from openclaw.platform import boot_clock_s, boot_id, exit_fd, free_disk_bytes, process_start
 from openclaw.platform_limits import Confinement, Groups, confined
 
 HeldRow = tuple[str, TokenRow, ExitRow | None]
@@ -64,6 +65,7 @@ class Supervisor:
         self.groups = groups
         self.running: dict[str, Run] = {}
         self.queue = Queue()
+        self.leases = Leases()
         self.jobs: deque[Iterator[None]] = deque()
         self.removals: deque[Iterator[None]] = deque()
         self.unwritten: dict[str, tuple[int, ExitRow]] = {}
@@ -85,10 +87,13 @@ class Supervisor:
             self.exited.append((spec.task, spec.token, ExitRow(125, "spawn", str(error)[:ERROR_CHARS_MAX])))
             return
         folder = f"{self.runs}/{name}"
+        self.leases.begin(spec.task, spec.token, spec.until_s, boot_clock_s())
         if spec.handler:
             self.pool.start(spec, folder, now)
         elif name in self.queue:
             pass
+        elif 0 < spec.until_s <= boot_clock_s() and not os.path.exists(f"{folder}/record"):
+            self._never(name, spec, "lease")
         elif (self.queue or not self.queue.fits(spec, self.limits.slots)) and not os.path.exists(
             f"{folder}/record"
         ):
@@ -253,6 +258,8 @@ class Supervisor:
             if run.next_at <= now:
                 self._attend(run, now)
         self.pool.tick(now)
+        if self.leases:
+            self._end_leases(now)
         self._fill(now)
         for _ in range(len(self.jobs)):
             self._step(self.jobs.popleft())
@@ -260,6 +267,12 @@ class Supervisor:
             self._step(self.removals.popleft(), self.removals)
         if self.unwritten and now >= self.retry_at:
             self._retry_unwritten(now)
+
+    def _end_leases(self, now: float) -> None:
+        for task, token, _ in self.exited:
+            self.leases.drop(task, token)
+        for task, token, left_s in self.leases.ending(boot_clock_s()):
+            self.kill(task, token, "lease", left_s, now)
 
     def _fill(self, now: float) -> None:
         """Start what waits, as far as there is room."""

@@ -48,12 +48,14 @@ from openclaw.messages.placing import (
     Have,
     Holding,
     Item,
+    Leased,
     Outcome,
     Outcomes,
     OutcomesStored,
     Probe,
     Recall,
     Refused,
+    Renew,
     Report,
     Returned,
     Room,
@@ -67,10 +69,10 @@ ElectionMessage = Elect | ElectAnswer | Coordinator | Higher | Offer | OfferRefu
 LeaderMessage = Demand | Report
 OwnerMessage = (
     Grant | Returned | Started | Outcomes | Have | Cancel | Room | Guarded | Unguarded | Superseded | Keeping
-    | Released | Found | Known
+    | Released | Found | Known | Renew
 )  # fmt: skip
 GuardianMessage = Guard | Release | Seek
-WorkerMessage = Assign | OutcomesStored | Ask | End | Probe | Recall | Seek | Adopt
+WorkerMessage = Assign | OutcomesStored | Ask | End | Probe | Recall | Seek | Adopt | Leased
 CoreMessage = GossipMessage | ElectionMessage | LeaderMessage | OwnerMessage | GuardianMessage | WorkerMessage
 RuntimeMessage = RosterSync | Query | Reply | DialBulk
 AnyMessage = CoreMessage | RuntimeMessage
@@ -139,6 +141,7 @@ __all__ = [
     "Kept",
     "Known",
     "LeaderMessage",
+    "Leased",
     "Message",
     "MetaHave",
     "MetaWant",
@@ -157,6 +160,7 @@ __all__ = [
     "Refused",
     "Release",
     "Released",
+    "Renew",
     "Reply",
     "Report",
     "Returned",

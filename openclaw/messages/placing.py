@@ -107,6 +107,7 @@ class Item(Record, frozen=True):
     once: bool = False
     submitter: NodeId = NodeId("")  # who signed it, where it is not the owner
     runtime_s: float = -1.0  # what its kind took lately, as its owner knows; below 0 while it does not
+    no_overlap: bool = False
 
 
 class Assign(Message, frozen=True):
@@ -185,6 +186,21 @@ class End(Message, frozen=True):
 
     items: Annotated[tuple[tuple[TaskId, Token], ...], Bound(max_length=1024)]
     reason: Name  # "cancel" or "superseded"
+
+
+class Renew(Message, frozen=True):
+    """To the owner: may these go on, or begin? They must not overlap."""
+
+    number: Count
+    items: Annotated[tuple[tuple[TaskId, Token], ...], Bound(max_length=1024)]
+
+
+class Leased(Message, frozen=True):
+    """They may, for `lease_s` from when the worker sent the question with that number."""
+
+    number: Count
+    lease_s: Seconds
+    items: Annotated[tuple[tuple[TaskId, Token], ...], Bound(max_length=1024)]
 
 
 class Cancel(Message, frozen=True):

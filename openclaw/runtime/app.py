@@ -112,7 +112,10 @@ class App:
     def __init__(self, options: StartOptions, stack: contextlib.AsyncExitStack) -> None:
         self._options, self._stack = options, stack
         self._settings = Settings(
-            queued_max=options.limits.queue_tasks, guard_grace_s=options.limits.takeover_s
+            queued_max=options.limits.queue_tasks,
+            guard_grace_s=options.limits.takeover_s,
+            lease_s=options.limits.lease_s,
+            lease_margin_s=1.0 + options.limits.lease_s / 8,
         )
         self._counters = wire.Counters()
         self._stopping = False

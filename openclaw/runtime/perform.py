@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from openclaw.effects import Effect, Fetch, Forget, Kill, Recall, Recalled, Redial, Run, Send, Stopped
+from openclaw.effects import Effect, Extend, Fetch, Forget, Kill, Recall, Recalled, Redial, Run, Send, Stopped
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import Status
 from openclaw.notes import (
@@ -88,6 +88,8 @@ class Perform:
                 self._retention.forgotten(effect)
             case Kill():
                 self._staging.kill(effect)
+            case Extend(task, token, until_s):
+                self._context.link.extend(task, token, until_s)
             case Redial(peer):
                 self._context.transport.redial(peer)
             case Fetch():

@@ -139,6 +139,7 @@ class Staging:
             stdin_path,
             effect.gpus,
             effect.slots,
+            effect.until_s,
         )
 
     def _post_exit(self, task: TaskId, token: Token, exit: Exit) -> None:

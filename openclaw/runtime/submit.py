@@ -93,6 +93,7 @@ class TaskRequest(msgspec.Struct, kw_only=True):
     timeout_s: Seconds = 0.0
     retries: Count = 0
     once: bool = False
+    no_overlap: bool = False
     key: Annotated[str, Bound(max_length=KEY_CHARS_MAX)] = ""
     replicas: Annotated[int, Bound(ge=0, le=1)] = 1
     needs: NeedsRequest = msgspec.field(default_factory=NeedsRequest)
@@ -333,7 +334,7 @@ class Submissions:
                 title=(request.title or request.handler or " ".join(request.argv))[:200],
                 name=request.name[:128], job=request.job[:128], priority=request.priority,
                 retries=request.retries, once=request.once, origin=context.me if request.key else NOBODY,
-                replicas=request.replicas,
+                replicas=request.replicas, no_overlap=request.no_overlap,
             )
             for index, (task, need, payload, request) in enumerate(zip(ids, needs, payloads, requests, strict=True))
         )  # fmt: skip

@@ -7,6 +7,7 @@ for this.
 from sims.planted.base import Mutant
 from sims.planted.election import ELECTION
 from sims.planted.guards import GUARDS
+from sims.planted.leases import LEASES
 from sims.planted.lifecycles import LIFECYCLES
 from sims.planted.membership import MEMBERSHIP
 from sims.planted.owners import OWNERS
@@ -15,4 +16,13 @@ from sims.planted.workers import WORKERS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS: tuple[Mutant, ...] = (*MEMBERSHIP, *ELECTION, *PLACING, *OWNERS, *GUARDS, *WORKERS, *LIFECYCLES)
+MUTANTS: tuple[Mutant, ...] = (
+    *MEMBERSHIP,
+    *ELECTION,
+    *PLACING,
+    *OWNERS,
+    *GUARDS,
+    *LEASES,
+    *WORKERS,
+    *LIFECYCLES,
+)

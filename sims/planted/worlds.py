@@ -127,6 +127,27 @@ def crowded(seed: int) -> Plan:
     return _with(replace(plan, happenings=()), [*urgent, *patient])
 
 
+def leased(seed: int) -> Plan:
+    """Work that must not overlap, and workers that are cut off from its owner, or lose their node."""
+    settings = {"lease_s": 2.0, "lease_margin_s": 0.75, "guard_grace_s": 5.0}
+    plan = replace(mixed(seed), happenings=(), settings=settings)
+    work = [Work(at=1.0 + k, host=_name(k), runs_s=(6.0,), no_overlap=True) for k in range(12)]
+    cuts = [
+        Cut(
+            at=3.0 + 5 * k,
+            sources=(_name(k),),
+            to=tuple(_name(k + n) for n in (1, 2, 3)),
+            one_way=False,
+            for_s=4.0,
+        )
+        for k in range(3)
+    ]
+    deaths = [
+        Crash(at=4.0 + 5 * k, host=_name(k + seed), effects=0, machine=False, down_s=3.0) for k in range(3)
+    ]
+    return _with(plan, [*work, *cuts, *deaths])
+
+
 def parted(seed: int) -> Plan:
     """The mesh falls in two for a while."""
     cuts = [Cut(at=3.0, sources=("n0", "n1"), to=("n2", "n3"), one_way=False, for_s=11.0)]

@@ -48,6 +48,7 @@ from sims.properties.membership import (
     VouchedFirst,
     WakingIsAnnounced,
 )
+from sims.properties.overlap import NothingOverlaps
 from sims.properties.placing import DemandIsTrue, GrantsAreTheLeaders, GrantsAreUsedOnce, TakenBackWhenAsked
 from sims.properties.silence import TheGoneAreFound
 from sims.properties.tasks import (
@@ -91,6 +92,7 @@ def all_properties() -> tuple[Property, ...]:
         OneEndStands(),
         TokensStartOnce(),
         OnceIsOnce(),
+        NothingOverlaps(),
         OnlyWhatWasAssigned(views),
         StartedIsStored(),
         EndsAreWitnessed(views),

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class FirstComeFirstServed(Inside):
     name = "first come, first served"
     sentence = (
-        "A worker starts what waits in the order in which it came, and leaves no room that the first fits in."
+        "A worker starts what waits in the order in which it came, but what must wait for a lease first, and leaves no "
+        "room that the first fits in."
     )
     hears = (Assign, End, RosterChanged)
     says = (Returned, Have, Run, LoadChanged)
@@ -50,7 +51,8 @@ class FirstComeFirstServed(Inside):
         match event:
             case Received(message=Assign(boot=boot, items=items)) if boot == host.node.boot:
                 for item in items:
-                    waiting.setdefault((item.task, item.token))
+                    if not item.no_overlap:
+                        waiting.setdefault((item.task, item.token))
                     if item.needs.size != ONE_SLOT:
                         self._large.add(host)
             case Received(message=End(items=ends)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,7 @@ def test_what_is_told_to_end_while_it_waits_never_begins(tmp_path: Path) -> None
 def test_a_command_larger_than_the_machine_runs_alone(tmp_path: Path) -> None:
     async def test() -> None:
         async with node(tmp_path / "n", ONE) as here:
-            large = shell("large", "exit 3")
-            large = type(large)(*[getattr(large, name) for name in large.__slots__[:-1]], slots=4)
+            large = replace(shell("large", "exit 3"), slots=4)
             assert (await here.run(large)).code == 3
 
     go(test())
