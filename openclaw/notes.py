@@ -121,6 +121,14 @@ class Replaced:
 
 
 @dataclass(frozen=True, slots=True)
+class Outranked:
+    """`owner` has a higher claim to these, which are over here: it is to hear how they ended, if they did."""
+
+    owner: NodeId
+    tasks: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Contested:
     """Somebody else counts a task of ours as its own, and says how far it is."""
 
@@ -184,6 +192,6 @@ class TurnTaken:
 
 Note = (
     MemberChanged | MetaLearned | LeaderSeen | LeaderChanged | RosterDiffers | Settled | Accepted | TaskMoved
-    | TaskFetched | Forgotten | Duplicate | TakeOver | Yielded | Replaced | Contested | LoadChanged | CountsChanged
-    | GrantedChanged | IncarnationRaised | Cloned | OfferTurn | TurnTaken
+    | TaskFetched | Forgotten | Duplicate | TakeOver | Yielded | Replaced | Outranked | Contested | LoadChanged
+    | CountsChanged | GrantedChanged | IncarnationRaised | Cloned | OfferTurn | TurnTaken
 )  # fmt: skip

@@ -38,12 +38,14 @@ class Owned(Protocol):
 
 @dataclass(slots=True)
 class _Question:
-    """What a look at the disk is for: a `Seek` by number, or copies of a task that may have ended here."""
+    """What a look at the disk is for: a `Seek` by number, copies of a task that may have ended here, or (`tell`) an
+    owner who does not know that it did."""
 
     asker: NodeId
     seq: int = 0
     held: tuple[m.Kept, ...] = ()
     offered: tuple[Copy, ...] = ()
+    tell: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +102,8 @@ class Guardian:
             case n.Yielded(copies=copies):
                 for copy in copies:
                     self._keep(copy, now)
+            case n.Outranked(owner=owner, tasks=tasks):
+                self._recall(_Question(owner, tell=True), tasks)
             case n.MemberChanged():
                 self._member(event, now)
             case n.Settled():
@@ -370,7 +374,7 @@ class Guardian:
                 self._keep(offered, now)
             else:
                 self._rejoin(offered, mine, question.asker, now)
-        if question.seq:
+        if question.seq or (question.tell and ended):
             items = [*question.held, *(m.Kept(copy.progress) for copy in event.ended)]
             parts = list(bundles(items, self.settings))
             for part in parts:

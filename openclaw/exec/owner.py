@@ -173,7 +173,7 @@ class Owner:
             case m.Released(tasks=tasks):
                 self.custody.released(tasks, sender, now)
             case m.Superseded():
-                self.succession.superseded(message)
+                self.succession.superseded(message, sender)
             case m.Found():
                 self.succession.found(message, sender, now)
             case m.Known():

@@ -95,6 +95,7 @@ class Succession:
                 self._abandon(entry, item.progress)
             elif entry is not None and item.progress.state.final:
                 self.join(entry, item.progress, now)
+                self._correct(entry, item.progress, sender)
             elif entry is not None and item.progress.intent and item.progress.token is not None:
                 ours, theirs = entry.progress, item.progress
                 if not ours.intent or ours.token is None:
@@ -112,6 +113,18 @@ class Succession:
                     self._answered(seq, node, what, now)
         else:
             self.seek(now)
+            self._ask_late(node)
+
+    def _ask_late(self, node: NodeId) -> None:
+        """Who was away when we asked everybody may have owned one of these too."""
+        by_takeover: dict[int, list[TaskId]] = {}
+        for task, entry in self.ledger.tasks.items():
+            if entry.progress.takeover and not entry.sought:
+                by_takeover.setdefault(entry.progress.takeover, []).append(task)
+        for takeover, tasks in sorted(by_takeover.items()):
+            for part in cut(tasks):
+                self._asked += 1
+                self.ledger.out.effects.append(Send(node, m.Seek(self._asked, takeover, part)))
 
     def stranded(self, worker: NodeId, now: float) -> None:
         """Only this worker can say whether an exclusive task began. While it is away we wait for its return."""
@@ -161,6 +174,13 @@ class Succession:
             self.ledger.timers.set(now + self.settings.ask_every_s, "stranded", entry.progress.worker)
         else:
             self._again(entry, now, "nobody has it", died=False)
+
+    def _correct(self, entry: Entry, theirs: Progress, sender: NodeId) -> None:
+        """Who knows another end under a lower claim hears of ours, which stands."""
+        ours = entry.progress
+        if ours.state.final and theirs.token != ours.token and theirs.claim < ours.claim:
+            for guard in pack([(entry.submission, ours)], self.settings):
+                self.ledger.out.effects.append(Send(sender, guard))
 
     @staticmethod
     def _outranked(entry: Entry, theirs: Progress) -> bool:
@@ -248,11 +268,16 @@ class Succession:
         if token.owner == self.ledger.me:
             self.ledger.out.effects.append(Send(copy.progress.claim.owner, m.Guard((), (m.Kept(said),))))
 
-    def superseded(self, message: m.Superseded) -> None:
+    def superseded(self, message: m.Superseded, sender: NodeId) -> None:
+        over = []
         for task, claim in message.items:
             entry = self.ledger.tasks.get(task)
-            if entry is not None and entry.progress.claim < claim:
+            if entry is None:
+                over.append(task)
+            elif entry.progress.claim < claim:
                 self.give(entry, claim)
+        if over:
+            self.ledger.out.effects.append(n.Outranked(sender, tuple(over)))
 
     def give(self, entry: Entry, claim: Claim) -> None:
         """Yield: the next owner hears how far it is here, and we keep what we know as its copy."""
@@ -280,8 +305,8 @@ class Succession:
                 text = f"{theirs.state} on node {short(theirs.worker)} (exit code {theirs.exit.code})"
                 if text not in ours.rivals and len(ours.rivals) < _RIVALS_MAX:
                     self.ledger.rewrite(entry, replace(ours, rivals=(*ours.rivals, text)))
-                if theirs.token is not None:
-                    self.ledger.out.effects.append(n.Duplicate(ours.task, theirs.token))
+                    if theirs.token is not None:
+                        self.ledger.out.effects.append(n.Duplicate(ours.task, theirs.token))
             return
         if ours.token is not None and ours.worker and entry.held is None and ours.token != theirs.token:
             self.ledger.out.end(ours.worker, ours.task, ours.token, "superseded")
@@ -291,6 +316,7 @@ class Succession:
         if theirs.exit is None or theirs.token is None:
             self.ledger.finish(entry, theirs.state, now, theirs.error or "it ended at another owner")
             return
+        self._claim(entry, theirs.worker, theirs.token)  # it keeps the outcome until we have all of it
         self.ledger.conclude(
             entry, theirs.state, theirs.exit, theirs.token, theirs.worker, now,
             explain(theirs.exit) or f"it ended while node {short(theirs.claim.owner or NOBODY)} owned it",

@@ -383,3 +383,40 @@ def test_what_is_yielded_in_the_batch_that_placed_it_is_not_assigned() -> None:
     mesh.run()
     assert own(mesh[0], task) is None
     assert not [send for _, send in mesh.sent if isinstance(send.message, m.Assign)]
+
+
+def test_two_owners_who_never_heard_of_each_other_agree_when_they_meet() -> None:
+    """One took it over and is done with it; another took it over from that one, from an older copy."""
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    third = others(mesh, 0, guardian)[0]
+    mesh.elect(guardian)
+    (task,) = mesh.submit(0)
+    older = copy_on(mesh[guardian], task)
+    assert older is not None
+    mesh.crash(0)
+    mesh.cut(guardian, third)
+    mesh.give(guardian, down(mesh, third))
+    mesh.give(third, down(mesh, guardian), n.LeaderChanged(None))
+    for _ in range(3):
+        mesh.advance(GRACE_S)
+        mesh.finish()
+    first = own(mesh[guardian], task)
+    assert first is not None
+    assert first.state is State.SUCCEEDED
+    of_first = replace(older, progress=replace(older.progress, owner=mesh.ids[guardian], takeover=1))
+    mesh.give(third, n.TakeOver((of_first,), "its owner is down"))
+    mesh.run()
+    for _ in range(5):
+        mesh.advance(5.0)
+        mesh.finish()
+    second = own(mesh[third], task)
+    assert second is not None
+    assert (second.state, second.takeover) == (State.SUCCEEDED, 2)
+    assert second.token != first.token
+    mesh.mend()
+    for one, other in ((guardian, third), (third, guardian)):
+        mesh.give(one, n.MemberChanged(mesh.ids[other], Status.ALIVE, incarnation(mesh, other)))
+    mesh.advance(10.0)
+    ends = [last(mesh[number], task) for number in (guardian, third)]
+    assert {end and (end.token, end.claim) for end in ends} == {(second.token, second.claim)}
