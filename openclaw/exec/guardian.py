@@ -36,6 +36,9 @@ class Owned(Protocol):
         """By what it owns a task that is not over; None when it does not."""
 
 
+_Knowledge = tuple[tuple[Claim, int] | None, Claim | None, Claim | None]
+
+
 @dataclass(slots=True)
 class _Question:
     """What a look at the disk is for: a `Seek` by number, copies of a task that may have ended here, or (`tell`) an
@@ -44,7 +47,7 @@ class _Question:
     asker: NodeId
     seq: int = 0
     held: tuple[m.Kept, ...] = ()
-    offered: tuple[Copy, ...] = ()
+    offered: tuple[tuple[Copy, _Knowledge], ...] = ()
     tell: bool = False
 
 
@@ -139,9 +142,9 @@ class Guardian:
                     if copy is not None:
                         offered.append(copy)
                 if offered:
-                    self._recall(
-                        _Question(sender, offered=tuple(offered)), [c.progress.task for c in offered]
-                    )
+                    tasks = [copy.progress.task for copy in offered]
+                    known = tuple((copy, self._known_of(copy.progress.task)) for copy in offered)
+                    self._recall(_Question(sender, offered=known), tasks)
             case m.Release(tasks=tasks):
                 for task in tasks:
                     self._release(task, sender)
@@ -186,6 +189,15 @@ class Guardian:
         else:
             self._keep(whole, now)
         return None
+
+    def _known_of(self, task: TaskId) -> _Knowledge:
+        """What memory has of a task."""
+        held = self.copy(task)
+        return (
+            self._closed.get(task),
+            self._owned.claim_of(task),
+            None if held is None else held.progress.claim,
+        )
 
     def _keep(self, copy: Copy, now: float) -> None:
         """Onto our disk, and an acknowledgement when it is whole."""
@@ -368,12 +380,12 @@ class Guardian:
         if question is None:
             return
         ended = {copy.progress.task: copy for copy in event.ended}
-        for offered in question.offered:
+        for offered, before in question.offered:
             mine = ended.get(offered.progress.task)
-            if mine is None:
-                self._keep(offered, now)
-            else:
+            if mine is not None:
                 self._rejoin(offered, mine, question.asker, now)
+            elif before == self._known_of(offered.progress.task):
+                self._keep(offered, now)  # else it is offered again, and looked at anew
         if question.seq or (question.tell and ended):
             items = [*question.held, *(m.Kept(copy.progress) for copy in event.ended)]
             parts = list(bundles(items, self.settings))

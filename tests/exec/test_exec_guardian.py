@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.effects import CancelAsked, Received
+from openclaw.exec.guards import pack
 from openclaw.ids import Epoch, Incarnation, TaskId
 from openclaw.messages import Status
-from openclaw.records import Copy, Exit, Kind, Needs, Progress, State, Table
+from openclaw.records import Copy, Exit, Kind, Needs, Progress, State, Submission, Table
 
 GRACE_S = 31.0
 
@@ -420,3 +421,26 @@ def test_two_owners_who_never_heard_of_each_other_agree_when_they_meet() -> None
     mesh.advance(10.0)
     ends = [last(mesh[number], task) for number in (guardian, third)]
     assert {end and (end.token, end.claim) for end in ends} == {(second.token, second.claim)}
+
+
+def test_an_end_that_comes_while_the_disk_is_looked_at_is_not_hidden_by_an_older_copy() -> None:
+    mesh = Mesh(4, slots=0)
+    guardian = guardian_of(mesh, 0)
+    third, fourth = others(mesh, 0, guardian)
+    (task,) = mesh.submit(0)
+    whole = mesh[0].disk[Table.TASKS, task]
+    ours = own(mesh[0], task)
+    assert isinstance(whole, Submission)
+    assert ours is not None
+    late = replace(ours, owner=mesh.ids[third], takeover=1)
+    end = replace(ours, state=State.CANCELLED, story=(*ours.story, replace(ours.story[-1], n=9)))
+    watcher = mesh[fourth]  # has no copy yet
+    (offer,) = pack([(whole, late)], mesh.settings)
+    (final,) = pack([(whole, end)], mesh.settings)
+    watcher.inbox.append(Received(offer, mesh.ids[third]))
+    mesh._batch(watcher)
+    watcher.inbox.appendleft(Received(final, mesh.ids[0]))  # and then the answer of the disk
+    mesh.run()
+    kept = copy_on(watcher, task)
+    assert kept is not None
+    assert kept.progress.state is State.CANCELLED
