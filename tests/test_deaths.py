@@ -242,6 +242,26 @@ def test_once_is_not_started_again_by_whoever_takes_it_over(impatient: LocalMesh
     assert ledger.starts() == 1
 
 
+def test_once_waits_for_a_guardian_that_would_not_know_and_explain_says_so(ledger: Ledger) -> None:
+    with LocalMesh(("a", "b"), "--slots", "1") as mesh:
+        a, b = mesh["a"], mesh["b"]
+        b.ok("node", "drain")
+        wait_until(lambda: sum(row["draining"] for row in a.control("nodes")["nodes"]) == 1, "one to drain")
+        (first,) = submit(a, *ledger.command("first", then=ledger.held))
+        started(ledger)
+        (task,) = submit(a, *ledger.command("once"), once=True)
+        guarded(a, task)
+        b.kill_all()
+        wait_until(lambda: a.control("status")["nodes"]["down"] == 1, "b to be down")
+        ledger.open()
+        assert final(a, first)["state"] == "succeeded"
+        in_state(a, task, "placed")
+        assert "starts when b" in a.ok("explain", task)
+        b.start("--slots", "1")
+        assert final(a, task)["state"] == "succeeded"
+        assert ledger.keys() == ["first", "once"]
+
+
 def test_the_same_key_is_the_same_task_everywhere(mesh: LocalMesh, ledger: Ledger) -> None:
     key = f"key-{ledger.path}"
     first = submit(mesh["a"], *ledger.command("k"), key=key)

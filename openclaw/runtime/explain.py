@@ -50,7 +50,7 @@ class Explain:
         return {
             "chosen": self._context.name_of(worker) if worker else None,
             "state": str(progress.state),
-            "waiting": self._why(needs, progress, rows) if waits else None,
+            "waiting": self._why(needs, progress, rows) if waits else self._held(progress),
             "nodes": rows,
         }
 
@@ -79,6 +79,14 @@ class Explain:
             )
         return sorted(rows, key=lambda row: (not row["eligible"], str(row["name"])))
 
+    def _held(self, progress: Progress) -> str | None:
+        """Why what has a place does not start: whoever could start it again is to know first."""
+        entry = self._context.node.owner.ledger.tasks.get(progress.task)
+        if entry is None or entry.held is None:
+            return None
+        names = " and ".join(self._context.name_of(node) for node in progress.guardians)
+        return f"it must not run twice: it starts when {names}, with a copy of it, knows that it does"
+
     def _why(self, needs: Needs, progress: Progress, rows: list[Doc]) -> str:
         """Why a task of ours waits, the first reason that holds."""
         context, ledger = self._context, self._context.node.owner.ledger
@@ -89,6 +97,9 @@ class Explain:
         if context.node.election.leader is None:
             return "no leader at the moment; without one it is placed by asking two nodes"
         entry = ledger.tasks.get(progress.task)
+        if entry is not None and entry.sought:
+            worker = context.name_of(progress.worker) if progress.worker else "whoever had it"
+            return f"its owner was gone, and whether it ran is being asked; only {worker} can know"
         ahead = 0
         if entry is not None and progress.task in entry.row.tasks:
             ahead = list(entry.row.tasks).index(progress.task)
