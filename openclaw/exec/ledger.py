@@ -17,7 +17,7 @@ from openclaw.exec.demand import Demands, Row
 from openclaw.exec.outbox import Outbox, Place
 from openclaw.exec.task import ACTIVE, WAITING, advance, begin, inherit
 from openclaw.exec.timers import Timers
-from openclaw.ids import NodeId, TaskId, Token
+from openclaw.ids import KEYED, NodeId, TaskId, Token, owner_of
 from openclaw.notes import Forgotten, TaskFetched, TaskMoved
 from openclaw.records import Copy, Counts, Ended, Exit, Progress, State, Submission, Table
 
@@ -41,7 +41,7 @@ class Entry:
     kept_moves: int = -1  # how far that copy is; -1: there is none
     sent_moves: int = -1  # how far it was told
     held: Place | None = None  # where it is to be assigned once its intent is kept
-    sought: bool = False  # taken over, and not everybody has said what they have of it
+    sought: bool = False  # taken over or keyed, and not everybody has said what they have of it
     leased_until_s: float = 0.0  # until then an attempt that must not overlap may run, whatever we hear
 
 
@@ -136,7 +136,9 @@ class Ledger:
         if not progress.state.final:  # a final one is in the stored counts
             self._counts[_COUNTED[progress.state]] += 1
         self.lease(entry, now)  # our former self may have granted one
-        entry.sought = progress.takeover > 0 and progress.state in WAITING
+        # What was taken over, or submitted by its key, may have another owner or an end that nobody told us of.
+        elsewhere = progress.takeover > 0 or owner_of(submission.task) == KEYED
+        entry.sought = elsewhere and progress.state in WAITING
         if entry.sought:
             return
         if progress.state is State.QUEUED:

@@ -201,7 +201,7 @@ class Owner:
         self._restored = Restored()
 
     def _settle(self, now: float) -> None:
-        self.placing.settled = True
+        self.placing.settled = self.succession.settled = True
         self._choose_guardian(now)
         self.custody.confirm(now)
         self.succession.seek(now)

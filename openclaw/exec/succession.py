@@ -55,6 +55,7 @@ class Succession:
         self._custody = custody
         self._rounds: dict[int, _Round] = {}
         self._asked = 0
+        self.settled = False  # until then we do not know whom to ask
 
     # --- taking over -----------------------------------------------------------------------------
 
@@ -64,7 +65,7 @@ class Succession:
         self.seek(now)
 
     def seek(self, now: float) -> None:
-        """Ask everybody about what was taken over and is in no round yet."""
+        """Ask everybody about what may be elsewhere and is in no round yet."""
         under_way = {task for round in self._rounds.values() for task in round.tasks}
         by_takeover: dict[int, list[TaskId]] = {}
         for task, entry in self.ledger.tasks.items():
@@ -111,7 +112,7 @@ class Succession:
                 round.asked -= {each for each, _ in round.left if each == node}
                 for what in ("found", "known"):
                     self._answered(seq, node, what, now)
-        else:
+        elif self.settled:
             self.seek(now)
             self._ask_late(node)
 

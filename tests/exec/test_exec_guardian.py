@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from exec_mesh import Mesh, Node
+from exec_mesh import Mesh, Node, submission
 from msgspec.structs import replace
 
 from openclaw import messages as m
 from openclaw import notes as n
-from openclaw.effects import CancelAsked, Received
+from openclaw.effects import CancelAsked, Received, Submitted
 from openclaw.exec.guards import pack
-from openclaw.ids import Epoch, Incarnation, TaskId
+from openclaw.ids import Epoch, Incarnation, TaskId, keyed_task_id
 from openclaw.messages import Status
 from openclaw.records import Copy, Exit, Kind, Needs, Progress, State, Submission, Table
 
@@ -444,3 +444,33 @@ def test_an_end_that_comes_while_the_disk_is_looked_at_is_not_hidden_by_an_older
     kept = copy_on(watcher, task)
     assert kept is not None
     assert kept.progress.state is State.CANCELLED
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_what_was_submitted_again_by_its_key_while_its_first_owner_was_away_is_one_task(over: bool) -> None:
+    """The first owner died before anybody heard of it: nobody but its own disk knows, and it asks before it places."""
+    mesh = Mesh(5)
+    guardian = guardian_of(mesh, 0)
+    again = next(each for each in others(mesh, 0, guardian) if guardian_of(mesh, each) not in (0, guardian))
+    mesh.elect(again)
+    task = keyed_task_id("the key")
+    first, second = (
+        replace(submission(mesh.ids[number], 1), task=task, origin=mesh.ids[number]) for number in (0, again)
+    )
+    mesh.give(0, Submitted((first,)))
+    mesh.fuses[mesh.ids[0]] = 1
+    mesh.run()
+    assert own(mesh[0], task) is not None
+    assert copy_on(mesh[guardian], task) is None
+    mesh.give(again, Submitted((second,)))
+    mesh.run()
+    if over:
+        mesh.finish()
+        mesh.advance(3.0)
+    mesh.restart(0)
+    mesh.advance(10.0)
+    mesh.finish()
+    mesh.advance(10.0)
+    assert owners(mesh, task) == [again]
+    assert mesh.state(task) is State.SUCCEEDED
+    assert len(mesh.started_on(task)) == 1
