@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-skills check campaign format clean
+.PHONY: demo test test-skills check campaign soak format clean
 
 # `compat`: an import hook for editable installs would cost every command 13 ms.
 .venv/ready: pyproject.toml constraints.txt
@@ -25,6 +25,9 @@ campaign: .venv/ready  ## by hand, for hours: 10,000 seeds, every scenario whole
 	$(BIN)/python -m sims scenarios
 	$(BIN)/python -m sims run sims/weeks/idle.toml
 	$(BIN)/python -m sims run sims/weeks/stalls.toml
+
+soak: .venv/ready  ## by hand, an hour: mixed tasks on five nodes, a random kill -9 every 20 s
+	$(BIN)/python -m benchmarks.soak --minutes 60 --plot docs/plots/soak.svg
 
 check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff format --check .
