@@ -26,8 +26,9 @@ campaign: .venv/ready  ## by hand, for hours: 10,000 seeds, every scenario whole
 	$(BIN)/python -m sims run sims/weeks/idle.toml
 	$(BIN)/python -m sims run sims/weeks/stalls.toml
 
-soak: .venv/ready  ## by hand, an hour: mixed tasks on five nodes, a random kill -9 every 20 s
+soak: .venv/ready  ## by hand, an hour of random kills under mixed work, and an hour of the crash matrix
 	$(BIN)/python -m benchmarks.soak --minutes 60 --plot docs/plots/soak.svg
+	$(BIN)/python -m benchmarks.crashes --rounds 1000 --minutes 60
 
 check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -34,6 +34,7 @@ BLOCK = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ELSEWHERE = {
     "make demo": "the demo itself, by hand and before each release",
     "make test": "this run",
+    "make soak": "tests/test_soak.py, a minute of it",
     "openclaw node start": "tests/test_full_system.py, benchmarks/local_mesh.py",
     "openclaw node start --join oc1_…": "benchmarks/local_mesh.py",
     "openclaw node start --skills-dir examples/skills": "the nodes of this file are started so",
