@@ -23,7 +23,7 @@ from random import Random
 from benchmarks.local_mesh import LocalMesh, wait_until
 from benchmarks.soak import offers, plot, verdict, weigh
 from benchmarks.soak.book import Book, Checker, Submitter
-from benchmarks.soak.fleet import NODES, TAKEOVER_S, Fleet
+from benchmarks.soak.fleet import LEASE_S, NODES, TAKEOVER_S, Fleet
 from benchmarks.soak.work import Maker
 from benchmarks.starts import Ledger
 
@@ -39,7 +39,8 @@ def soak(
     seconds = minutes * 60
     keep_s = max(KEEP_S_MIN, seconds * KEEP_SHARE)
     options = (
-        "--slots", "3", "--limit", f"takeover_s={TAKEOVER_S:g}", "--limit", f"keep_s={keep_s:g}",
+        "--slots", "3", "--limit", f"takeover_s={TAKEOVER_S:g}", "--limit", f"lease_s={LEASE_S:g}",
+        "--limit", f"keep_s={keep_s:g}",
         "--limit", f"files_bytes={FILES_BYTES}", "--handlers", str(offers.__file__),
     )  # fmt: skip
     found = verdict.Verdict(minutes, seed)

@@ -17,6 +17,7 @@ from openclaw.errors import MeshError
 
 NODES = 5
 AWAY_S_MAX = 15.0
+LEASE_S = 4.0  # of what must not overlap: shorter than most absences
 TAKEOVER_S = 2.0  # of some deaths the node is back before its guardian takes over, of others not
 
 

@@ -18,6 +18,7 @@ from openclaw.handlers.values import encode
 OUTPUT_BYTES = 200_000  # more than rides in a record
 INPUT_BYTES = 300_000
 FOR_EVER = "sleep 3600"
+OVERLAPPED = 99
 POISON = "poison:"
 
 
@@ -81,6 +82,13 @@ class Maker:
         request = {**self.command(f"sleep {seconds:.1f}; echo {number}", "once"), "once": True}
         return request, Wanted(stdout=sha256(f"{number}\n"), lost_too=True)
 
+    def alone(self, number: int) -> tuple[Doc, Wanted]:
+        """Holds a lock for as long as anything of it lives: an attempt beside another fails with OVERLAPPED."""
+        seconds = self._rng.uniform(0.0, 8.0)
+        lock = self._inputs / f"lock-{number}"
+        body = f"flock -n -E {OVERLAPPED} {lock} sh -c 'sleep {seconds:.1f}; echo {number}'"
+        return {**self.command(body, "alone"), "no_overlap": True}, Wanted(stdout=sha256(f"{number}\n"))
+
     def third(self, number: int) -> tuple[Doc, Wanted]:
         """Succeeds at its third attempt."""
         body = f"echo {number}; [ $OPENCLAW_MESH_ATTEMPT -ge 3 ]"
@@ -123,9 +131,10 @@ def sha256(text: str) -> str:
 
 
 KINDS: dict[str, tuple[int, Callable[[Maker, int], tuple[Doc, Wanted]]]] = {
-    "short": (24, Maker.short),
-    "sleep": (20, Maker.sleep),
-    "once": (15, Maker.once),
+    "short": (20, Maker.short),
+    "sleep": (18, Maker.sleep),
+    "once": (13, Maker.once),
+    "alone": (8, Maker.alone),
     "third": (5, Maker.third),
     "failing": (4, Maker.failing),
     "timeout": (3, Maker.timeout),
@@ -135,7 +144,7 @@ KINDS: dict[str, tuple[int, Callable[[Maker, int], tuple[Doc, Wanted]]]] = {
     "keyed": (4, Maker.keyed),
     "handler": (7, Maker.handler),
 }
-"""By kind: of a hundred tasks how many, and how one is made. `--no-overlap` belongs here once a lease keeps it."""
+"""By kind: of a hundred tasks how many, and how one is made."""
 
 
 def differences(task: Task, doc: Doc) -> list[str]:
