@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from openclaw.config import DATED_S_MIN
+from openclaw.config import DATED_S_MIN, DISK_LOOK_EVERY_S, FORGET_EVERY_S
 from openclaw.records import Ended
 
 
@@ -21,3 +21,8 @@ def outlived(ended: Sequence[Ended], wall_s: float, keep_s: float, excess_bytes:
             gone.append(each)
             excess_bytes -= each.bytes
     return gone
+
+
+def look_every_s(keep_s: float) -> float:
+    """How often to look for what has outlived `keep_s`, so that nothing stays for much longer than it was to."""
+    return min(FORGET_EVERY_S, max(DISK_LOOK_EVERY_S, keep_s / 4))

@@ -17,7 +17,6 @@ from pathlib import Path
 from openclaw.config import (
     DISK_LOOK_EVERY_S,
     FORGET_AT_ONCE_MAX,
-    FORGET_EVERY_S,
     FORGET_FIRST_S,
     FORGET_LOOK_MAX,
     FORGET_PAUSE_S,
@@ -25,7 +24,7 @@ from openclaw.config import (
 )
 from openclaw.effects import ForgetAsked
 from openclaw.errors import MeshError
-from openclaw.exec.keeping import outlived
+from openclaw.exec.keeping import look_every_s, outlived
 from openclaw.ids import TaskId
 from openclaw.notes import Forgotten
 from openclaw.records import Ended
@@ -57,7 +56,7 @@ class Retention:
         await self._attempt(asyncio.to_thread(self._drop_strays))
         while True:
             await self._attempt(self.sweep())
-            due = self._context.now() + FORGET_EVERY_S
+            due = self._context.now() + look_every_s(self._context.options.limits.keep_s)
             while self._context.now() < due:
                 await asyncio.sleep(DISK_LOOK_EVERY_S)
                 if self._context.disk_low():

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from openclaw.config import DATED_S_MIN, Limits, Settings
 from openclaw.effects import Effect, Event, Started, WallClock
 from openclaw.effects import Store as Write
-from openclaw.exec.keeping import outlived
+from openclaw.exec.keeping import look_every_s, outlived
 from openclaw.files import Files
 from openclaw.ids import NodeId, TaskId, mint_task_id
 from openclaw.node import Node
@@ -48,6 +48,13 @@ from openclaw.store import Need, Store
 
 ME = NodeId("a" * 16)
 DAY_S = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("keep_s", "every_s"), [(Limits().keep_s, 600.0), (3600.0, 600.0), (240.0, 60.0), (0.0, 30.0)]
+)
+def test_what_is_kept_for_minutes_is_looked_at_every_few(keep_s: float, every_s: float) -> None:
+    assert look_every_s(keep_s) == every_s
 
 
 def name_of(number: int) -> TaskId:
