@@ -29,7 +29,7 @@ def test_a_minute_of_deaths_loses_nothing(tmp_path: Path) -> None:
     assert sum(verdict.deaths.values()) == len(fleet.deaths) > 0
     assert verdict.starts > verdict.accepted["short"]
     assert json.loads((tmp_path / "soak.json").read_text())["failures"] == []
-    rows = list(csv.DictReader((tmp_path / "samples.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "samples.csv").read_text().splitlines()))
     assert {row["node"] for row in rows} == {f"n{number}" for number in range(1, NODES + 1)}
     drawn = plot.svg("x", scales.samples, fleet.deaths)
     assert drawn.count(plot.MARK) == len(plot.PANELS) * len(fleet.deaths)
