@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
+from math import floor, log10
 
 from benchmarks.soak.fleet import Death
 from benchmarks.soak.weigh import Sample
 
 WIDTH, PANEL = 720, 170
-LEFT, RIGHT, TOP, GAP = 56, 12, 44, 44
+LEFT, RIGHT, TOP, GAP = 56, 28, 48, 44
 COLOURS = ("#1b6ca8", "#c0562b", "#6b8e23", "#7d4e9e", "#b58900")
 STEPS = 4
 MARK = "#bb0000"
@@ -23,7 +24,7 @@ PANELS: tuple[tuple[str, Callable[[Sample], float]], ...] = (
 
 
 def svg(title: str, samples: Sequence[Sample], deaths: Sequence[Death]) -> str:
-    last_s = max([sample.at_s for sample in samples], default=1.0)
+    last_s = max([1.0, *(each.at_s for each in (*samples, *deaths))])
     nodes = sorted({sample.node for sample in samples})
     height = TOP + len(PANELS) * (PANEL + GAP) + 20
     body = [f'<text x="{LEFT}" y="22" font-size="15" font-weight="bold">{escape(title)}</text>']
@@ -43,6 +44,12 @@ def svg(title: str, samples: Sequence[Sample], deaths: Sequence[Death]) -> str:
     return "\n".join([head, '<rect width="100%" height="100%" fill="#fff"/>', *body, "</svg>"]) + "\n"
 
 
+def round_up(value: float) -> float:
+    """To what people count in."""
+    power = 10.0 ** floor(log10(max(value, 1e-6)))
+    return next(each * power for each in (1, 2, 2.5, 5, 10) if each * power >= value)
+
+
 def _x(at_s: float, last_s: float) -> float:
     return LEFT + at_s / last_s * (WIDTH - LEFT - RIGHT)
 
@@ -55,17 +62,17 @@ def _panel(
     words: str, rows: Sequence[tuple[Sample, float]], nodes: Sequence[str], last_s: float, top: int
 ) -> list[str]:
     """Axes from zero, so that flat looks flat. A node that is away has a gap."""
-    most = max([value for _, value in rows], default=0.0) * 1.15 or 1.0
-    y_of = lambda value: top + PANEL - value / most * PANEL  # noqa: E731
+    step = round_up(max([value for _, value in rows], default=1.0) / STEPS)
+    y_of = lambda value: top + PANEL - value / (step * STEPS) * PANEL  # noqa: E731
     found = [f'<text x="{LEFT}" y="{top - 6}">{escape(words)}</text>']
-    for step in range(STEPS + 1):
-        value = most * step / STEPS
+    for value in (step * number for number in range(STEPS + 1)):
         found.append(f'<path d="M{LEFT} {y_of(value):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-        found.append(f'<text x="{LEFT - 6}" y="{y_of(value) + 4:.1f}" text-anchor="end">{value:.0f}</text>')
-        minutes = last_s * step / STEPS
+        found.append(f'<text x="{LEFT - 6}" y="{y_of(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
+    step_s = 60 * round_up(last_s / 60 / STEPS)
+    for at_s in (step_s * number for number in range(STEPS + 1) if step_s * number <= last_s):
+        x = _x(at_s, last_s)
         found.append(
-            f'<text x="{_x(minutes, last_s):.1f}" y="{top + PANEL + 18}" text-anchor="middle">'
-            f"{minutes / 60:.1f} min</text>"
+            f'<text x="{x:.1f}" y="{top + PANEL + 18}" text-anchor="middle">{at_s / 60:g} min</text>'
         )
     for number, name in enumerate(nodes):
         colour = COLOURS[number % len(COLOURS)]
