@@ -318,6 +318,15 @@ class Drain(Timed, frozen=True):
         world.lasting(self.for_s, lambda: host.drain(False))
 
 
+class Forget(Timed, frozen=True):
+    """The host has kept what is over for long enough, and deletes it."""
+
+    host: str
+
+    def apply(self, world: World) -> None:
+        world.host(self.host).forget()
+
+
 class Work(Timed, frozen=True):
     """Tasks come in at `host`; some of them are cancelled a little later."""
 
@@ -334,6 +343,7 @@ class Work(Timed, frozen=True):
     cpus: int = 0
     memory_bytes: int = 0
     gpus: int = 0
+    job: str = ""
 
     def apply(self, world: World) -> None:
         host = world.host(self.host)
@@ -347,6 +357,7 @@ class Work(Timed, frozen=True):
             output_bytes=self.output_bytes,
             priority=self.priority,
             needs=Needs(cpus=self.cpus, memory_bytes=self.memory_bytes, gpus=self.gpus),
+            job=self.job,
         )
         if self.cancel_after_s is not None and tasks:
             cancelled = CancelAsked(tuple(tasks[:1]))
@@ -356,5 +367,5 @@ class Work(Timed, frozen=True):
 
 Happening = (
     Crash | ExecutorCrash | Stop | Pause | Sleep | Slow | Churn | MassRestart | Cut | FlipFlop | Loss | Mixed
-    | DiskFull | DiskStall | Restore | Clone | ClockJump | Drift | Drain | Work
+    | DiskFull | DiskStall | Restore | Clone | ClockJump | Drift | Drain | Forget | Work
 )  # fmt: skip

@@ -13,6 +13,7 @@ from openclaw.effects import (
     DrainAsked,
     Event,
     ExecutorDown,
+    ForgetAsked,
     Measured,
     MetaChanged,
     PeerFound,
@@ -24,7 +25,7 @@ from openclaw.effects import (
 from openclaw.ids import NodeId
 from openclaw.messages import AnyMessage
 from openclaw.node import Node
-from openclaw.records import Meta, Metrics
+from openclaw.records import Ended, Meta, Metrics
 from sims.clock import OFFSET_S_MAX, Clock
 from sims.disk import Disk, Full
 from sims.processes import Executor
@@ -62,6 +63,7 @@ class Host:
         self.powered = True
         self.asleep = False
         self.retired = False
+        self.put_back = False  # to a backup: it counts again what it has counted
         self.lag_s = 0.0
         self.rivals: set[str] = set()
         self.pipes: dict[NodeId, Pipe] = {}
@@ -277,6 +279,7 @@ class Host:
     def restore(self, backup: Disk) -> None:
         """The disk is as it was; what ran then is no more."""
         self._mark("is put back to a backup")
+        self.put_back = True
         self.disk.revert(backup)
         self.executor = Executor(self.world, self)
 
@@ -291,6 +294,14 @@ class Host:
         self.meta = msgspec.structs.replace(self.meta, draining=draining)
         self.post_if_running(MetaChanged(self.meta))
         self.post_if_running(DrainAsked(draining))
+
+    def forget(self) -> None:
+        """What is over is deleted, as the real runtime's retention does it: it asks again once it was answered."""
+        runtime = self.runtime
+        over = tuple(Ended(row.task, row.state, row.finished, 0) for row in self.disk.tasks() if row.over)
+        if runtime is not None and over and not runtime.forgetting:
+            runtime.forgetting = True
+            runtime.post(ForgetAsked(over))
 
     def lose_executor(self) -> None:
         """It ends with all that it runs. The node notices, and starts another, which tells what is left of it."""

@@ -61,6 +61,7 @@ MARKS: Mapping[str, str] = {
     "cancel met a final": "A task ended by itself while it was being cancelled.",
     "outputs late": "The outputs of a task could not be had at the first try.",
     "disk full refused an intake": "A submission came to a full disk, and was not promised.",
+    "forgotten": "A task that was over was deleted.",
     "stored and not said": "A node ended between a commit and what was to follow it.",
 }
 
@@ -83,7 +84,7 @@ class Marks(Property):
         e.LinkDown, e.Submitted, e.ExecutorUp, e.Fetched, e.StopAsked, m.Assign, m.ElectAnswer, m.Elect,
     )  # fmt: skip
     says = (
-        n.MemberChanged, n.LeaderChanged, n.Duplicate, n.Accepted, n.TaskMoved,
+        n.MemberChanged, n.LeaderChanged, n.Duplicate, n.Accepted, n.TaskMoved, n.Forgotten,
         m.Elect, m.Offer, m.OfferRefused, m.Demand, m.Returned, m.Ask, m.Have,
     )  # fmt: skip
 
@@ -250,6 +251,8 @@ class Marks(Property):
                 self._intake.pop(host.name, None)
             case n.TaskMoved(state=State.PLACED, reason="leaderless"):
                 self.hit["placed without a leader"] += 1
+            case n.Forgotten(tasks=tasks):
+                self.hit["forgotten"] += len(tasks)
             case _:
                 pass
 

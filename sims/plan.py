@@ -13,7 +13,7 @@ import random
 import msgspec
 
 from openclaw.records import Tier
-from sims import swarm
+from sims import swarm, themes
 from sims.faults import Happening
 from sims.host import CALM_S
 from sims.links import OUTAGE_S_MAX
@@ -121,9 +121,11 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
         random.Random(f"{seed}:demanding"), happenings, machines[:nodes], BUSY * (seconds - peace_s)
     )
     happenings = swarm.cancelling(random.Random(f"{seed}:cancelling"), happenings, names(nodes))
+    happenings += swarm.forgetting(random.Random(f"{seed}:forgetting"), names(nodes), peace_s)
+    happenings = tuple(sorted(happenings, key=lambda happening: happening.at))
     link = swarm.weather(rng)
     leader_s = peace_s + CALM_S + LEADER_WITHIN_S
-    return Plan(
+    plan = Plan(
         seed=seed,
         nodes=nodes,
         seconds=seconds,
@@ -138,3 +140,4 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
         expect=(Expect("one leader", leader_s, slack_s=slack_s(link)),) if leader_s < seconds else (),
         happenings=happenings,
     )
+    return themes.themed(seed, plan, names(nodes))

@@ -33,7 +33,7 @@ from openclaw.effects import (
 )
 from openclaw.messages import EARLY
 from openclaw.node import Node
-from openclaw.notes import Cloned
+from openclaw.notes import Cloned, Forgotten
 from sims.disk import Full
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Runtime:
         self.alive = True
         self.fuse: int | None = None
         self.on_fuse: Callable[[], None] | None = None
+        self.forgetting = False  # asked to delete something, and has not answered yet
         self._host = host
         self._world = host.world
         self._hooks = host.world.hooks
@@ -257,6 +258,8 @@ class Runtime:
                 host.stopped(keep)
             case Cloned(boot):
                 host.rivals.add(boot)
+            case Forgotten():
+                self.forgetting = False
             case _:
                 pass
 

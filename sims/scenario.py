@@ -151,7 +151,7 @@ def _duplicates(world: World) -> int:
     extra = 0
     for task, count in Counter(start.task for start in world.starts).items():
         row = world.owner_host(task).disk.progress(task)
-        failures = row.failures if row is not None else 0
-        ended_by_failure = row is not None and row.state in (State.FAILED, State.TIMED_OUT)
-        extra += max(0, count - max(1, failures + (not ended_by_failure)))
+        if row is not None:  # of what was deleted nobody knows how often it was to run
+            ended_by_failure = row.state in (State.FAILED, State.TIMED_OUT)
+            extra += max(0, count - max(1, row.failures + (not ended_by_failure)))
     return extra

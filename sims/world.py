@@ -112,6 +112,10 @@ class World:
         """Every machine with this key."""
         return [self.hosts[node], *self.clones.get(node, ())]
 
+    def forked(self, node: NodeId) -> bool:
+        """Whether its counters may stand for two pasts: it runs on a backup, or a copy of it runs somewhere."""
+        return node in self.clones or self.hosts[node].put_back
+
     def peers(self, host: Host) -> list[NodeId]:
         return [node for node in sorted(self.hosts) if node != host.id]
 
@@ -153,6 +157,7 @@ class World:
         retries: int = 0,
         priority: int = 0,
         needs: Needs | None = None,
+        job: str = "",
     ) -> list[TaskId]:
         """Tasks that run for `runs_s` each, submitted at `host`; none when it is not running."""
         if not host.running:
@@ -175,6 +180,7 @@ class World:
                     no_overlap=no_overlap,
                     retries=retries,
                     priority=priority,
+                    job=job,
                 )
             )
         host.post(Submitted(tuple(tasks)))

@@ -96,7 +96,26 @@ def asks_again(true: Any) -> Any:
     return next_round
 
 
+def burns_nothing(true: Any) -> Any:
+    def offer(self: Any, now: float, floor: int) -> list[Effect]:
+        burned = self._burned
+        effects: list[Effect] = true(self, now, floor)
+        self._burned = burned
+        return effects
+
+    return offer
+
+
 ELECTION = (
+    Mutant(
+        "an offer burns nothing",
+        "no term is offered twice",
+        ("turns",),
+        turns.Turn,
+        "_offer",
+        burns_nothing,
+        turning,
+    ),
     Mutant(
         "epoch unstored",
         "an epoch is stored before it is said",

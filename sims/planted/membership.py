@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from openclaw import node
 from openclaw.effects import Effect
-from openclaw.gossip import beats, detector, exchange, membership, own, prober, roll, suspicion
+from openclaw.gossip import beats, detector, ear, exchange, membership, own, prober, roll, rumours, suspicion
 from openclaw.messages import Status
 from sims.planted.base import Mutant, does_nothing, says
-from sims.planted.worlds import gone, mute
+from sims.planted.worlds import gone, hurried, mute, restored
 
 
 def spoken_at_once(_true: Any) -> Any:
@@ -55,7 +55,69 @@ def settled_at_once(true: Any) -> Any:
     return lambda self, _at, now, out: true(self, now, now, out)
 
 
+def told_once(true: Any) -> Any:
+    return lambda self, members, copies=1: true(self, members, copies=10**6)  # noqa: ARG005
+
+
+def unanswered(true: Any) -> Any:
+    return lambda self, digest, *args: true(self, replace(digest, reply=True), *args)
+
+
+def no_rival(true: Any) -> Any:
+    """Another start that counted as far is let stand."""
+
+    def answer(self: Any, rumour: Any, now: float, out: list[Effect]) -> bool:
+        as_far = rumour.incarnation.counter == self.incarnation.counter
+        return False if as_far and rumour.status is Status.ALIVE else bool(true(self, rumour, now, out))
+
+    return answer
+
+
+def any_beat_believed(true: Any) -> Any:
+    def learn(self: Any, beat: Any, row: Any) -> None:
+        if beat.boot == row.claim.incarnation.boot:
+            true(self, beat, row)
+        else:
+            row.beat = beat
+
+    return learn
+
+
 MEMBERSHIP = (
+    Mutant(
+        "told once",
+        "news is told again and again",
+        ("news is passed on",),
+        rumours.Rumours,
+        "pick",
+        told_once,
+    ),
+    Mutant(
+        "digests unanswered",
+        "two that compare their views both learn",
+        ("answered",),
+        ear.Ear,
+        "_compare",
+        unanswered,
+    ),
+    Mutant(
+        "no rival",
+        "what another start has counted is outbid",
+        ("refuted",),
+        own.Own,
+        "answer",
+        no_rival,
+        restored,
+    ),
+    Mutant(
+        "any beat believed",
+        "the load that is shown is of the present start",
+        ("the newest load",),
+        beats.Beats,
+        "learn",
+        any_beat_believed,
+        hurried,
+    ),
     Mutant(
         "spoken at once",
         "an incarnation is on disk before anyone hears of it",

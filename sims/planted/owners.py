@@ -15,7 +15,7 @@ from openclaw.exec import (
 )
 from openclaw.ids import owner_of
 from sims.planted.base import Mutant, Wrong
-from sims.planted.worlds import dying, hostile
+from sims.planted.worlds import dying, hasty, hostile
 
 
 def as_if_not_once(true: Any) -> Any:
@@ -100,7 +100,28 @@ def cancelled_here_alone(true: Any) -> Any:
     return cancel
 
 
+def any_return_will_do(true: Any) -> Any:
+    """What a worker gives back is taken for the attempt that it has now."""
+
+    def returned(self: Any, refused: Any, sender: Any, now: float) -> None:
+        entry = self.ledger.tasks.get(refused.task)
+        if entry is not None and entry.progress.worker == sender and entry.progress.token is not None:
+            refused = replace(refused, token=entry.progress.token)
+        true(self, refused, sender, now)
+
+    return returned
+
+
 OWNERS = (
+    Mutant(
+        "any return will do",
+        "an old return is not of the new attempt",
+        ("given up for cause",),
+        owner.Owner,
+        "_returned",
+        any_return_will_do,
+        hasty,
+    ),
     Mutant(
         "--once again",
         "--once never starts twice",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,8 +14,9 @@ from openclaw.exec import (
     schedule,
     worker,
 )
+from openclaw.ids import NO_EPOCH
 from sims.planted.base import Mutant, does_nothing, planted, says
-from sims.planted.worlds import crowded, hoarding, lossy, turning
+from sims.planted.worlds import crowded, hoarding, lossy, queueing, turning
 
 
 def fullest_first(_true: Any) -> Any:
@@ -66,7 +68,81 @@ def taken_back_and_started(true: Any) -> Any:
     return recalled
 
 
+class Stubborn(deque[Any]):
+    """Whoever is first stays first."""
+
+    def rotate(self, n: int = 1) -> None:
+        pass
+
+
+def first_takes_all(true: Any) -> Any:
+    return lambda self, order, room: true(self, Stubborn(order), room)
+
+
+def stale_grants_used(true: Any) -> Any:
+    def granted(self: Any, grant: Any, sender: Any, now: float) -> None:
+        known, self._epoch = self._epoch, NO_EPOCH
+        true(self, grant, sender, now)
+        self._epoch = known
+
+    return granted
+
+
+def unused_kept(true: Any) -> Any:
+    def granted(self: Any, grant: Any, sender: Any, now: float) -> None:
+        unused = list(self._unused)
+        true(self, grant, sender, now)
+        self._unused = unused
+
+    return granted
+
+
 PLACING = (
+    Mutant(
+        "all are as urgent",
+        "what is more urgent comes first",
+        ("served in turn",),
+        schedule,
+        "_urgency",
+        says(0),
+        queueing,
+    ),
+    Mutant(
+        "the first takes all",
+        "owners take turns, one task each",
+        ("served in turn",),
+        schedule.Scheduler,
+        "_round_robin",
+        first_takes_all,
+        queueing,
+    ),
+    Mutant(
+        "turns forgotten",
+        "whose turn it is outlasts the instant",
+        ("served in turn",),
+        schedule.Scheduler,
+        "_served",
+        does_nothing,
+        queueing,
+    ),
+    Mutant(
+        "stale grants used",
+        "a grant is good for as long as its leader is",
+        ("grants are used once",),
+        placing.Placing,
+        "granted",
+        stale_grants_used,
+        turning,
+    ),
+    Mutant(
+        "unused grants kept",
+        "a place that found no task goes back",
+        ("unused goes back",),
+        placing.Placing,
+        "granted",
+        unused_kept,
+        turning,
+    ),
     Mutant(
         "nobody is relieved",
         "what has waited for too long is first",

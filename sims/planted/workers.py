@@ -17,7 +17,7 @@ from openclaw.exec import (
 )
 from openclaw.records import Attempt, Table
 from sims.planted.base import Mutant, does_nothing, planted, says, without
-from sims.planted.worlds import draining, hasty, hostile, hurried, large, small, withdrawn
+from sims.planted.worlds import draining, graphic, hasty, hostile, hurried, large, small, withdrawn
 
 
 def old_epochs_welcome(true: Any) -> Any:
@@ -101,7 +101,36 @@ def what_waits_is_not_ended(true: Any) -> Any:
     return end
 
 
+def answers_at_once(true: Any) -> Any:
+    def asked(self: Any, ask: Any, sender: Any) -> None:
+        up, self._executor_up = self._executor_up, True
+        true(self, ask, sender)
+        self._executor_up = up
+
+    return asked
+
+
+def a_gpu_for_two(true: Any) -> Any:
+    def enter(self: Any, job: Any, whole: Any) -> None:
+        self._gpus = set()
+        true(self, job, whole)
+
+    return enter
+
+
 WORKERS = (
+    Mutant(
+        "answers at once",
+        "who is asked finds out first what it has",
+        ("informed answers",),
+        worker.Worker,
+        "_asked",
+        answers_at_once,
+        hurried,
+    ),
+    Mutant(
+        "a GPU for two", "a GPU belongs to one task", ("slots",), room.Room, "enter", a_gpu_for_two, graphic
+    ),
     Mutant(
         "old epochs welcome",
         "no older epoch than the newest stored",

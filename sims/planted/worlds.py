@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from sims.faults import Crash, Cut, DiskStall, Drain, Happening, Loss, Sleep, Stop, Work
+from sims.faults import Crash, Cut, DiskStall, Drain, Happening, Loss, Restore, Sleep, Stop, Work
 from sims.links import Weather
 from sims.plan import Plan, draw
 
@@ -117,6 +117,28 @@ def hoarding(seed: int) -> Plan:
     work = [Work(at=3.0, host=_name(seed), runs_s=(0.01,) * 40)]
     work += [Work(at=6.0, host=_name(seed), runs_s=((14.0,) + (0.01,) * 25) * 4)]
     return _with(plan, list(work))
+
+
+def queueing(seed: int) -> Plan:
+    """More work from three owners than there are slots for; some is of another job, and some is more urgent."""
+    work = [
+        Work(at=1.0 + k / 2, host=_name(k % 3), runs_s=(0.4,) * 6, priority=3 * (k % 5 == 4), job="ab"[k % 2])
+        for k in range(24)
+    ]
+    return _with(replace(mixed(seed), slots=(1,), happenings=()), list(work))
+
+
+def graphic(seed: int) -> Plan:
+    """Every machine has two GPUs, and most of the work wants one."""
+    work = [Work(at=1.0 + k / 2, host=_name(k), runs_s=(0.5,) * 3, gpus=int(k % 4 > 0)) for k in range(20)]
+    return _with(replace(mixed(seed), slots=(2,), gpus=(2,), happenings=()), list(work))
+
+
+def restored(seed: int) -> Plan:
+    """A node restarts, and then comes back on a backup from before: it counts again what it has counted already."""
+    backup = Restore(at=4.0, host=_name(seed), age_s=8.0)
+    crash = Crash(at=7.0, host=_name(seed), effects=0, machine=False, down_s=0.5)
+    return _with(replace(mixed(seed), happenings=()), [backup, crash])
 
 
 def crowded(seed: int) -> Plan:

@@ -13,6 +13,7 @@ from sims.properties.base import Property, Violated
 from sims.properties.bounds import MessagesAreBounded, NobodySpins, SlotsAreKept
 from sims.properties.cancelling import CancelReachesItsWorker
 from sims.properties.candidates import CandidatesAskAround
+from sims.properties.causes import AnswersAreInformed, GivenUpForCause
 from sims.properties.counted import Counted
 from sims.properties.election import (
     ElectionsHaveReasons,
@@ -48,8 +49,10 @@ from sims.properties.membership import (
     VouchedFirst,
     WakingIsAnnounced,
 )
+from sims.properties.news import NewsIsPassedOn, TheNewestLoadIsShown
 from sims.properties.overlap import NothingOverlaps
 from sims.properties.placing import DemandIsTrue, GrantsAreTheLeaders, GrantsAreUsedOnce, TakenBackWhenAsked
+from sims.properties.serving import ServedInTurn, UnusedGoesBack
 from sims.properties.silence import TheGoneAreFound
 from sims.properties.tasks import (
     AcceptedIsDurable,
@@ -101,10 +104,14 @@ def all_properties() -> tuple[Property, ...]:
         FirstComeFirstServed(views),
         KilledWhenTold(views),
         NobodyEndsWhatCounts(),
+        GivenUpForCause(views),
+        AnswersAreInformed(views),
         GraceIsGiven(views),
         CopiesAreEnded(views),
         GrantsAreTheLeaders(views),
+        ServedInTurn(views),
         GrantsAreUsedOnce(views),
+        UnusedGoesBack(views),
         TakenBackWhenAsked(views),
         DemandIsTrue(views),
         EpochsAreStored(),
@@ -121,6 +128,8 @@ def all_properties() -> tuple[Property, ...]:
         QuestionsAreAnswered(views),
         WakingIsAnnounced(views),
         BeatsAreBounded(),
+        NewsIsPassedOn(views),
+        TheNewestLoadIsShown(views),
         SettledWhenTold(views),
         UpIsNotDown(views),
         TheGoneAreFound(views),

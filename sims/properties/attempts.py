@@ -17,6 +17,7 @@ from openclaw.effects import (
     Run,
     Send,
     Store,
+    Submitted,
 )
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token, owner_of
 from openclaw.messages import Adopt, Assign, Have, Holding, OutcomesStored, Returned
@@ -61,13 +62,19 @@ class OnceIsOnce(Property):
     name = "once"
     sentence = "A task that was submitted with --once starts at most once, ever."
 
+    hears = (Submitted,)
+    says = ()
+
     def __init__(self) -> None:
+        self._once: set[TaskId] = set()
         self._seen: set[TaskId] = set()
 
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
+        if isinstance(event, Submitted):
+            self._once.update(submission.task for submission in event.tasks if submission.once)
+
     def started(self, host: Host, start: Start) -> None:
-        owner = host.world.owner_host(start.task)
-        submission = owner.disk.submission(start.task)
-        if submission is not None and submission.once:
+        if start.task in self._once:
             if start.task in self._seen:
                 self.fail(f"{start.task} starts again on {host.name}")
             self._seen.add(start.task)

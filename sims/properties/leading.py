@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from openclaw.config import Settings
 from openclaw.effects import Effect, Event, Received, Send
@@ -14,6 +14,7 @@ from openclaw.ids import Epoch, NodeId
 from openclaw.messages import Demand, DemandRow, Grant, Report, Status
 from openclaw.notes import LeaderChanged, MemberChanged, Note, TurnTaken
 from openclaw.records import ONE_SLOT, Size
+from sims.properties.views import Inside, Views, clock
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -78,6 +79,9 @@ class Book:
         default_factory=dict
     )  # as of its last place but one
     uneven_since: float | None = None  # work waits at one while another has a free slot, and nobody was asked
+    open: dict[tuple[NodeId, int], int] = field(
+        default_factory=dict
+    )  # places that a row lacks at least: nothing that it was granted is free again before its owner says so
 
     def row(self, owner: NodeId, number: int) -> DemandRow | None:
         rows = self.demands.get(owner, (0, ()))[1]
@@ -113,6 +117,7 @@ class Book:
                 seen = max(demand.seen, self.demands.get(sender, (0, ()))[0])
                 self.demands[sender] = (seen, demand.rows)
                 self.wait(sender, demand.rows, now)
+                self._lacks(sender)
             case MemberChanged(node=node, status=status) if status >= Status.DOWN:
                 self.forget(node)  # once the leader has heard it: what it granted at that very instant stands
             case _:
@@ -125,6 +130,16 @@ class Book:
             self.since[key] = max(now - row.waited_s, self.since.get(key, float("-inf")))
         for key in [key for key in self.since if key[0] == owner and self.row(*key) is None]:
             del self.since[key]
+
+    def _lacks(self, owner: NodeId) -> None:
+        seen, rows = self.demands[owner]
+        for key in [key for key in self.open if key[0] == owner]:
+            del self.open[key]
+        for row in rows:
+            self.open[owner, row.row] = row.count
+        for given in self.given.get(owner, ()):
+            for part in given.grant.rows if given.grant.seq > seen else ():
+                self.open[owner, part.row] = self.open.get((owner, part.row), 0) - part.count
 
     def uneven(self, alive: set[NodeId]) -> bool:
         idle = [
@@ -151,6 +166,7 @@ class Book:
         ] + [Given(now, grant)]
         for row in grant.rows:
             self.since[owner, row.row] = now
+            self.open[owner, row.row] = self.open.get((owner, row.row), 0) - row.count
             place = self.places.get(row.worker)
             if place is not None:
                 place.outstanding[grant.seq] = place.outstanding.get(grant.seq, 0) + row.count
@@ -161,6 +177,8 @@ class Book:
         self.places.pop(node, None)
         self.demands.pop(node, None)
         self.given.pop(node, None)
+        for key in [key for key in self.open if key[0] == node]:
+            del self.open[key]
 
 
 def changed(book: Book | None, host: Host, effects: Sequence[Effect], now: float) -> Book | None:
@@ -178,6 +196,7 @@ def changed(book: Book | None, host: Host, effects: Sequence[Effect], now: float
                     if demand.owner not in book.demands:
                         book.demands[demand.owner] = (0, demand.rows)
                         book.wait(demand.owner, demand.rows, now)
+                        book.open |= {(demand.owner, row.row): row.count for row in demand.rows}
             case _:
                 pass
     return book
@@ -199,3 +218,40 @@ def depth(row: DemandRow, settings: Settings) -> int:
         return 1
     ahead = ceil(2 * settings.turnaround_s_min / max(row.runtime_s, 1e-6))
     return 1 + min(settings.ahead_per_slot_max, ahead)
+
+
+class Leading(Inside):
+    """Keeps a book for every leader: `led` is called at each of its steps, `granted` at those at which it grants.
+
+    Who overrides `granted` enters the grants into the book (`Book.gave`), before its judgement or after it.
+    """
+
+    hears = (Report, Demand)
+    says: ClassVar[tuple[type, ...] | None] = (Grant, LeaderChanged, TurnTaken, MemberChanged)
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._books: dict[Host, tuple[int, Book]] = {}
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        now = clock(host)
+        starts, book = self._books.get(host, (0, None))
+        if starts != host.starts:
+            book = None
+        if book is not None:
+            book.told(event, now, host.world.settings.grant_ttl_s)
+        book = changed(book, host, effects, now)
+        if book is None:
+            self._books.pop(host, None)
+        else:
+            self._books[host] = (host.starts, book)
+            self.led(host, book, effects, now)
+        given = grants(effects)
+        if given:
+            self.granted(host, book, given, now)
+
+    def led(self, host: Host, book: Book, effects: Sequence[Effect], now: float) -> None:
+        """The leader has taken a step; its grants of this step are not in the book yet."""
+
+    def granted(self, host: Host, book: Book | None, given: list[tuple[NodeId, Grant]], now: float) -> None:
+        raise NotImplementedError

@@ -11,7 +11,7 @@ from openclaw.messages import Ack, Beat, Digest, Gossip, Head, Nack, Ping, PingR
 from openclaw.notes import MemberChanged, Settled
 from openclaw.records import Number
 from sims.properties.base import Property
-from sims.properties.views import PAUSE_S, Pause, Second, Views, clock, enrolled
+from sims.properties.views import PAUSE_S, Pause, Second, View, Views, clock, enrolled
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -72,7 +72,7 @@ class VouchedFirst(Property):
         disk = host.disk
         if counter > disk.number("incarnation") or head.meta_version > disk.number("meta_version"):
             self.fail(f"{host.name} says {head.incarnation}/{head.meta_version}, and has not stored it")
-        alone = host.id not in host.world.clones
+        alone = not host.world.forked(host.id)
         if alone and self._boots.setdefault((host.id, counter), boot) != boot:
             self.fail(f"{host.name} uses incarnation {counter} in two of its starts")
 
@@ -81,7 +81,7 @@ class VouchedFirst(Property):
             self.fail(f"{host.name} says {incarnation} of {node}, which never stored it")
         if version > self._stored.get((node, "meta_version"), 0):
             self.fail(f"{host.name} says version {version} of {node}, which never stored it")
-        alone = node not in host.world.clones
+        alone = not host.world.forked(node)
         if (
             alone
             and self._boots.setdefault((node, incarnation.counter), incarnation.boot) != incarnation.boot
@@ -148,8 +148,11 @@ class ClaimsOnlyRise(Property):
 
 class QuestionsAreAnswered(Property):
     name = "answered"
-    sentence = "A ping is acknowledged at once; who is asked to ping another does, and passes its answer on or says no."
-    hears = (Started, Pause, Second, Ping, PingRequest)
+    sentence = (
+        "A ping is acknowledged at once; who is asked to ping another does, and passes its answer on or says no; and a "
+        "digest is answered by all that the one who gets it knows better."
+    )
+    hears = (Started, Pause, Second, Ping, PingRequest, Digest)
     says = (Ack, Nack)
 
     def __init__(self, views: Views) -> None:
@@ -181,12 +184,28 @@ class QuestionsAreAnswered(Property):
                     helping[asker, seq] = (target, now)
                     if not any(to == target and isinstance(m, Ping) for to, m in sent):
                         self.fail(f"{host.name} is asked to ping {target}, and does not")
+            case Received(message=Digest(reply=False) as digest, sender=sender) if (
+                enrolled(view.roster, sender) and speaks
+            ):
+                replies = [m for to, m in sent if to == sender and isinstance(m, Digest)]
+                self._compared(
+                    host, view, digest, {entry.node for reply in replies for entry in reply.entries}
+                )
             case _:
                 pass
         for to, message in sent:
             if helping and isinstance(message, Ack | Nack):
                 helping.pop((to, message.seq), None)
         self._late(host, helping, now)
+
+    def _compared(self, host: Host, view: View, digest: Digest, told: set[NodeId]) -> None:
+        theirs = {entry.node: entry for entry in digest.entries}
+        for node, known in view.members.items():
+            entry = theirs.get(node)
+            mine = (known.incarnation.counter, known.status)
+            better = entry is None or mine > (entry.incarnation.counter, entry.status)
+            if better and node not in told:
+                self.fail(f"{host.name} knows {mine} of {node}, better than {entry}, and does not say so")
 
     def _late(self, host: Host, helping: dict[tuple[NodeId, int], tuple[NodeId, float]], now: float) -> None:
         for (asker, _), (target, since) in helping.items():

@@ -23,9 +23,9 @@ from openclaw.messages import (
 )
 from openclaw.notes import LeaderChanged, LoadChanged, MemberChanged, Note, TaskMoved, TurnTaken
 from openclaw.records import ONE_SLOT, Kind, Meta, Needs, Policy, Progress, State, Table
-from sims.properties.leading import Book, Place, changed, depth, grants
+from sims.properties.leading import Book, Leading, Place, depth
 from sims.properties.tasks import placed_anew
-from sims.properties.views import Inside, View, Views, clock, enrolled
+from sims.properties.views import Inside, View, Views, enrolled
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -71,40 +71,22 @@ def _fits(needs: Needs, seat: Place, meta: Meta) -> bool:
     )
 
 
-class GrantsAreTheLeaders(Inside):
+class GrantsAreTheLeaders(Leading):
     name = "grants"
     sentence = (
         "Places are granted by the leader that the node itself follows, for what was asked of it, on members that live "
         "and have reported to it, to the fewest tasks a slot by its own count, and never past slots and run-ahead. Who "
         "has had none for too long is first, and while one has a free slot others are asked for some of what waits."
     )
-    hears = (Report, Demand)
     says = (Grant, Offer, LeaderChanged, TurnTaken, MemberChanged, Recall)
 
-    def __init__(self, views: Views) -> None:
-        super().__init__(views)
-        self._books: dict[Host, tuple[int, Book]] = {}
-
-    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
-        now = clock(host)
-        starts, book = self._books.get(host, (0, None))
-        if starts != host.starts:
-            book = None
-        if book is not None:
-            book.told(event, now, host.world.settings.grant_ttl_s)
-        book = changed(book, host, effects, now)
-        if book is None:
-            self._books.pop(host, None)
-        else:
-            self._books[host] = (host.starts, book)
+    def led(self, host: Host, book: Book, effects: Sequence[Effect], now: float) -> None:
         for effect in effects:
-            if book is not None and isinstance(effect, Send) and isinstance(effect.message, Offer):
+            if isinstance(effect, Send) and isinstance(effect.message, Offer):
                 self._hands_over(host, book, effect.message)
-        if book is not None:
-            self._evens_out(host, book, effects, now)
-        given = grants(effects)
-        if not given:
-            return
+        self._evens_out(host, book, effects, now)
+
+    def granted(self, host: Host, book: Book | None, given: list[tuple[NodeId, Grant]], now: float) -> None:
         if book is None:
             self.fail(f"{host.name} grants {given}, and does not lead")
         else:

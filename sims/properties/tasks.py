@@ -11,6 +11,7 @@ from openclaw.effects import (
     Effect,
     Event,
     Fetched,
+    ForgetAsked,
     Received,
     Send,
     Store,
@@ -59,17 +60,22 @@ def placed_anew(old: Progress | None, new: Progress) -> bool:
 class AcceptedIsDurable(Property):
     name = "accepted is durable"
     sentence = (
-        "What was promised is on its owner's disk as it was submitted, and stays there or becomes a copy."
+        "What was promised is on its owner's disk as it was submitted, and stays there or becomes a copy, until it is "
+        "over and somebody asks to delete it: then it never comes back under that owner's claim."
     )
-    hears = (Submitted,)
+    hears = (Submitted, ForgetAsked)
     says = (Accepted,)
 
     def __init__(self) -> None:
         self._asked: dict[TaskId, Submission] = {}
+        self._to_forget: dict[Host, set[TaskId]] = {}
+        self._forgotten: dict[tuple[Host, TaskId], Claim] = {}
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
         if isinstance(event, Submitted):
             self._asked.update((submission.task, submission) for submission in event.tasks)
+        elif isinstance(event, ForgetAsked):
+            self._to_forget[host] = {ended.task for ended in event.tasks}
 
     def performed(self, host: Host, effect: Effect) -> None:
         if isinstance(effect, Accepted):
@@ -85,10 +91,21 @@ class AcceptedIsDurable(Property):
         for store in stores:
             deleted = store.table in (Table.TASKS, Table.PROGRESS) and store.value is None
             if deleted and TaskId(store.key) not in yielded:
-                self.fail(f"{host.name} deletes {store.key}")
+                self._deletes(host, TaskId(store.key))
+            if isinstance(store.value, Progress):
+                gone = self._forgotten.get((host, store.value.task))
+                if gone is not None and store.value.claim <= gone:
+                    self.fail(f"{host.name} has {store.key} again, which it had deleted")
             old = host.disk.submission(TaskId(store.key)) if store.table is Table.TASKS else None
             if old is not None and store.value is not None and old != store.value:
                 self.fail(f"{host.name} changes the submission of {store.key}")
+
+    def _deletes(self, host: Host, task: TaskId) -> None:
+        row = host.disk.progress(task)
+        if task not in self._to_forget.get(host, ()) or (row is not None and not row.over):
+            self.fail(f"{host.name} deletes {task}, which is {row and row.state}")
+        if row is not None:
+            self._forgotten[host, task] = row.claim
 
 
 class OneFinal(Property):

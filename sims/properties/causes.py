@@ -1,0 +1,137 @@
+"""What an owner and a worker may say of an attempt: only what they were told of that very one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from openclaw.effects import Effect, Event, ExecutorUp, Received, Send, Started, Store
+from openclaw.ids import NodeId, TaskId, Token
+from openclaw.messages import (
+    Adopt,
+    AnyMessage,
+    Ask,
+    Assign,
+    End,
+    Found,
+    Guard,
+    Have,
+    Holding,
+    Known,
+    Outcomes,
+    Returned,
+    Seek,
+    Superseded,
+)
+from openclaw.notes import MemberChanged, Note
+from openclaw.records import Progress, State
+from sims.properties.views import Inside, Views
+
+if TYPE_CHECKING:
+    from sims.host import Host
+
+_GIVEN_UP = (State.QUEUED, State.RETRYING, State.LOST)
+_OF_OWNERS = (Guard, Known, Superseded, Found)
+_OVER = (Holding.NOT_STARTED, Holding.MAYBE_STARTED)
+
+
+class GivenUpForCause(Inside):
+    name = "given up for cause"
+    sentence = (
+        "What a peer says ends an attempt that counts only if its own worker says it of that very token, or another "
+        "owner of the task speaks."
+    )
+    hears = (Started, Returned, Have, Outcomes)
+    says = (Store,)
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._rows: dict[Host, dict[TaskId, Progress]] = {}
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        if isinstance(event, Started):
+            self._rows[host] = {}
+        super().handled(host, event, effects)
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        rows = self._rows.setdefault(host, {})
+        for effect in effects:
+            match effect:
+                case Store(value=Progress() as new):
+                    old = rows.get(new.task) or host.disk.progress(new.task)
+                    if isinstance(event, Received) and old is not None:
+                        self._judge(host, event, old, new)
+                    rows[new.task] = new
+                case _:
+                    pass
+
+    def _judge(self, host: Host, event: Received, old: Progress, new: Progress) -> None:
+        counts = old.state in (State.PLACED, State.RUNNING) and old.token is not None
+        if not counts or new.state not in _GIVEN_UP or isinstance(event.message, _OF_OWNERS):
+            return
+        if event.sender != old.worker or (old.task, old.token) not in _spoken_of(event.message):
+            said = type(event.message).__name__
+            self.fail(
+                f"{host.name} has {new.task} as {new.state}, which was {old.state} on {old.worker} under {old.token}, "
+                f"after a {said} of {event.sender}"
+            )
+
+
+def _spoken_of(message: AnyMessage) -> list[tuple[TaskId, Token]]:
+    """The attempts that are over, or never began, by this word of their worker."""
+    match message:
+        case Returned(items=refused):
+            return [(one.task, one.token) for one in refused]
+        case Outcomes(items=outcomes):
+            return [(one.task, one.token) for one in outcomes]
+        case Have(items=rows):
+            return [(task, token) for task, token, holding in rows if holding in _OVER]
+        case _:
+            return []
+
+
+class AnswersAreInformed(Inside):
+    name = "informed answers"
+    sentence = (
+        "A worker that is asked what it has answers once its executor has told what that holds, not before."
+    )
+    hears = (Started, Ask, Seek, Assign, Adopt, End, ExecutorUp)
+    says = (Have, Found, MemberChanged)
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._asked: dict[Host, set[tuple[NodeId, object]]] = {}  # while the executor was away
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        if isinstance(event, Started | ExecutorUp):
+            self._asked[host] = set()
+        super().handled(host, event, effects)
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        asked = self._asked.setdefault(host, set())
+        away = not self._views.of(host).executor_up and not isinstance(event, ExecutorUp)
+        match event:
+            case Received(message=Ask(items=items), sender=sender) if away:
+                asked.update((sender, key) for key in items)
+            case Received(message=Seek(seq=seq), sender=sender) if away:
+                asked.add((sender, seq))
+            case Received(message=Assign(items=items), sender=sender):
+                asked.difference_update((sender, (item.task, item.token)) for item in items)
+            case Received(message=End(items=items), sender=sender):
+                asked.difference_update((sender, key) for key in items)
+            case Received(message=Adopt(items=adopted), sender=sender):
+                asked.difference_update((sender, (task, token)) for task, token, _ in adopted)
+            case MemberChanged(node=node):
+                asked -= {one for one in asked if one[0] == node}  # who is back is told without asking
+            case _:
+                pass
+        for effect in effects if asked else ():
+            match effect:
+                case Send(to=to, message=Have(items=rows)):
+                    early = any((to, (task, token)) in asked for task, token, _ in rows)
+                case Send(to=to, message=Found(seq=seq)):
+                    early = (to, seq) in asked
+                case _:
+                    continue
+            if early:
+                self.fail(f"{host.name} answers {to} by {effect.message}, and its executor has not spoken")

@@ -1,0 +1,97 @@
+"""How far news gets: what changed at a node is passed on, and what is shown of others is the newest that came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked
+from openclaw.ids import NodeId
+from openclaw.messages import Ack, Beat, Gossip, Head, Ping, PingRequest, Status
+from openclaw.notes import MemberChanged
+from sims.properties.base import Property
+from sims.properties.membership import head_of
+from sims.properties.views import Views, enrolled
+
+if TYPE_CHECKING:
+    from sims.host import Host
+
+
+class NewsIsPassedOn(Property):
+    name = "news is passed on"
+    sentence = (
+        "What a node finds or hears to have become of a member rides on all its next messages, for a few times at "
+        "least, as far as they have room."
+    )
+    hears = (Started, StopAsked)
+    says = (MemberChanged, Ping, Ack, PingRequest, Gossip)
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._news: dict[Host, dict[NodeId, int]] = {}  # how often it was told
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        if isinstance(event, Started):
+            self._news[host] = {}
+        news = self._news.setdefault(host, {})
+        if isinstance(event, StopAsked) or self._views.of(host).stopping:
+            news.clear()  # its last word is of itself
+            return
+        for effect in effects:
+            if type(effect) is MemberChanged:
+                if effect.status is Status.LEFT:
+                    news.pop(effect.node, None)
+                else:
+                    news[effect.node] = 0
+            elif news and type(effect) is Send and (head := head_of(effect.message)) is not None:
+                self._told(host, news, head)
+
+    def _told(self, host: Host, news: dict[NodeId, int], head: Head) -> None:
+        settings = host.world.settings
+        said = {rumour.node for rumour in head.rumours}
+        for node in list(news):
+            if node in said:
+                news[node] += 1
+                if news[node] >= settings.rumour_sends_factor:
+                    del news[node]
+            elif len(said) < settings.rumours_per_message_max:
+                self.fail(f"{host.name} has news of {node}, told it {news[node]} times, and says only {said}")
+
+
+class TheNewestLoadIsShown(Property):
+    name = "the newest load"
+    sentence = "What a node shows of another's load is the last beat that it had of that one's present start."
+    hears = (Started, Beat)
+    says = ()
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._beats: dict[tuple[Host, NodeId], Beat] = {}
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
+        if isinstance(event, Started):
+            self._beats = {key: beat for key, beat in self._beats.items() if key[0] is not host}
+        if not isinstance(event, Received) or not enrolled(self._views.of(host).roster, event.sender):
+            return
+        head = head_of(event.message)
+        members = self._views.of(host).members
+        for beat in () if head is None else head.beats:
+            held, known = self._beats.get((host, beat.node)), members.get(beat.node)
+            newer = held is None or (held.boot == beat.boot and held.number < beat.number)
+            as_known = known is not None and known.incarnation.boot == beat.boot and head is not None
+            if newer and as_known and head is not None and not head.rumours:
+                self._beats[host, beat.node] = beat
+            elif beat.node != host.id:
+                self._look(host, beat, held)
+
+    def _look(self, host: Host, beat: Beat, held: Beat | None) -> None:
+        """It is not simply the next one: what became of it?"""
+        shown = None if host.node is None else host.node.membership.members().get(beat.node)
+        if shown is None:
+            return
+        newer = held is None or held.boot != beat.boot or held.number < beat.number
+        right = beat if newer and beat.boot == shown.incarnation.boot else held
+        if right is not None and shown.beat is not None:
+            if (shown.beat.boot, shown.beat.number) != (right.boot, right.number):
+                self.fail(f"{host.name} hears {beat} and shows {shown.beat}, in place of {right}")
+            self._beats[host, beat.node] = right
