@@ -107,6 +107,12 @@ def slack_s(link: Weather) -> float:
 
 def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> Plan:
     """All that a seed decides; what is given it does not decide."""
+    plan = plain(seed, nodes, seconds)
+    return themes.themed(seed, plan, names(plan.nodes))
+
+
+def plain(seed: int, nodes: int | None = None, seconds: float | None = None) -> Plan:
+    """As `draw`, without a theme."""
     rng = random.Random(f"{seed}:plan")
     drawn_nodes, drawn_seconds = rng.choice(NODES), rng.choice(SECONDS)
     nodes = drawn_nodes if nodes is None else nodes
@@ -121,11 +127,9 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
         random.Random(f"{seed}:demanding"), happenings, machines[:nodes], BUSY * (seconds - peace_s)
     )
     happenings = swarm.cancelling(random.Random(f"{seed}:cancelling"), happenings, names(nodes))
-    happenings += swarm.forgetting(random.Random(f"{seed}:forgetting"), names(nodes), peace_s)
-    happenings = tuple(sorted(happenings, key=lambda happening: happening.at))
     link = swarm.weather(rng)
     leader_s = peace_s + CALM_S + LEADER_WITHIN_S
-    plan = Plan(
+    return Plan(
         seed=seed,
         nodes=nodes,
         seconds=seconds,
@@ -140,4 +144,3 @@ def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> P
         expect=(Expect("one leader", leader_s, slack_s=slack_s(link)),) if leader_s < seconds else (),
         happenings=happenings,
     )
-    return themes.themed(seed, plan, names(nodes))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from openclaw.records import Size
-from sims.faults import Forget, Happening, Work
+from sims.faults import Happening, Work
 from sims.kinds import KINDS, Drawing
 from sims.network import Weather
 
@@ -121,12 +121,6 @@ def cancelling(
         else one
         for one in happenings
     )
-
-
-def forgetting(rng: random.Random, hosts: list[str], peace_s: float) -> tuple[Happening, ...]:
-    """In some runs what is over is deleted now and then, while all else goes on."""
-    count = rng.choice([0, 0, 1, 4])
-    return tuple(Forget(rng.uniform(peace_s / 4, 1.2 * peace_s), rng.choice(hosts)) for _ in range(count))
 
 
 def _asking(rng: random.Random, work: Work, machine: Size) -> Work:

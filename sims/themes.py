@@ -1,7 +1,7 @@
 """What some seeds have much of: a queue, hand-overs, strays, owners that are away, quick restarts, GPUs.
 
 A fault drawn by itself seldom meets the one other thing that it takes. A third of all seeds get one theme on top of
-what they drew, with dice of their own: what a theme adds changes nothing else of its world.
+what they drew, and in half of them what is over is deleted, with dice of their own: that changes nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sims.faults import Crash, Drain, Happening, Work
+from sims.faults import Crash, Drain, Forget, Happening, Work
 
 if TYPE_CHECKING:
     from sims.plan import Plan
@@ -23,12 +23,21 @@ replace = msgspec.structs.replace
 
 
 def themed(seed: int, plan: Plan, hosts: list[str]) -> Plan:
+    plan = _with(plan, _forgetting(random.Random(f"{seed}:forgetting"), plan, hosts))
     rng = random.Random(f"{seed}:theme")
     theme = rng.choice([*THEMES, *(None,) * 2 * len(THEMES)])
     if theme is None:
         return plan
     plan = THEMES[theme](rng, plan, hosts)
     return replace(plan, about=f"{plan.about}; {theme}")
+
+
+def _forgetting(rng: random.Random, plan: Plan, hosts: list[str]) -> list[Forget]:
+    """In half of the runs what is over is deleted now and then, while all else goes on."""
+    count = rng.choice([0, 0, 1, 4])
+    return [
+        Forget(rng.uniform(plan.peace_s / 4, 1.2 * plan.peace_s), rng.choice(hosts)) for _ in range(count)
+    ]
 
 
 def queue(rng: random.Random, plan: Plan, hosts: list[str]) -> Plan:

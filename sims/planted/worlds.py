@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from sims.faults import Crash, Cut, DiskStall, Drain, Happening, Loss, Restore, Sleep, Stop, Work
 from sims.links import Weather
-from sims.plan import Plan, draw
+from sims.plan import Plan, plain
 
 NODES = 4
 SECONDS = 40.0
@@ -14,7 +14,7 @@ SECONDS = 40.0
 
 def mixed(seed: int) -> Plan:
     """As any campaign draws them, but small."""
-    return draw(seed, NODES, SECONDS)
+    return plain(seed, NODES, SECONDS)
 
 
 def hostile(seed: int) -> Plan:

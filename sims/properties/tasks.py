@@ -80,8 +80,9 @@ class AcceptedIsDurable(Property):
     def performed(self, host: Host, effect: Effect) -> None:
         if isinstance(effect, Accepted):
             for task in effect.tasks:
-                submission = host.disk.submission(task)
-                if submission is None or host.disk.progress(task) is None:
+                copy = host.disk.copy_of(task)
+                submission = host.disk.submission(task) or (copy and copy.submission)
+                if submission is None or (copy is None and host.disk.progress(task) is None):
                     self.fail(f"{task} was promised by {host.name} and is not on its disk")
                 if self._asked.get(task, submission) != submission:
                     self.fail(f"{host.name} keeps {task} otherwise than it was submitted")
