@@ -63,6 +63,11 @@ class Executor:
         return [task for task, _ in self._ends]
 
     @property
+    def given(self) -> list[TaskId]:
+        """What it was asked to run, and runs or will run."""
+        return [task for (task, _), exit in self._held.items() if exit is None]
+
+    @property
     def gpus(self) -> list[int]:
         """Which GPUs belong to what runs, each as often as it was given away."""
         return [gpu for key in self._ends for gpu in self._gpus.get(key, ())]

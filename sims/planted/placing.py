@@ -16,7 +16,7 @@ from openclaw.exec import (
 )
 from openclaw.ids import NO_EPOCH
 from sims.planted.base import Mutant, does_nothing, planted, says
-from sims.planted.worlds import crowded, hoarding, lossy, queueing, turning
+from sims.planted.worlds import crowded, hasty, hoarding, lossy, queueing, turning
 
 
 def fullest_first(_true: Any) -> Any:
@@ -132,7 +132,7 @@ PLACING = (
         placing.Placing,
         "granted",
         stale_grants_used,
-        turning,
+        hasty,
     ),
     Mutant(
         "unused grants kept",
@@ -141,7 +141,7 @@ PLACING = (
         placing.Placing,
         "granted",
         unused_kept,
-        turning,
+        hasty,
     ),
     Mutant(
         "nobody is relieved",

@@ -193,8 +193,8 @@ WORKERS = (
     ),
     Mutant(
         "one slot more",
-        "no node runs more than its slots",
-        ("slots",),
+        "what must not run twice waits for a slot, and not in the executor",
+        ("once waits for its room",),
         worker.Worker,
         "_whole",
         one_slot_more,

@@ -10,7 +10,7 @@ from sims.properties.attempts import (
     TokensStartOnce,
 )
 from sims.properties.base import Property, Violated
-from sims.properties.bounds import MessagesAreBounded, NobodySpins, SlotsAreKept
+from sims.properties.bounds import MessagesAreBounded, NobodySpins, OnceWaitsForItsRoom, SlotsAreKept
 from sims.properties.cancelling import CancelReachesItsWorker
 from sims.properties.candidates import CandidatesAskAround
 from sims.properties.causes import AnswersAreInformed, GivenUpForCause
@@ -136,6 +136,7 @@ def all_properties() -> tuple[Property, ...]:
         WorkerHasTheLastWord(views),
         MembersOnly(views),
         SlotsAreKept(),
+        OnceWaitsForItsRoom(),
         MessagesAreBounded(),
         NobodySpins(),
         NobodyWaitsForEver(views),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from openclaw.config import Settings
-from openclaw.effects import Effect, Event, Send, Tick
+from openclaw.effects import Effect, Event, Run, Send, Tick
 from openclaw.exec.room import Taken
 from openclaw.messages import Assign, Demand, Digest, Grant, Offer, Outcomes, Report
 from openclaw.notes import LoadChanged
@@ -55,6 +55,28 @@ class SlotsAreKept(Property):
                     self.fail(f"{host.name} holds {effect}")
         if len(effects) > EFFECTS_MAX:
             self.fail(f"{host.name} makes {len(effects)} effects of one event")
+
+
+class OnceWaitsForItsRoom(Property):
+    name = "once waits for its room"
+    sentence = (
+        "What must not run twice is given to the executor only when there is room for it, not to wait there."
+    )
+    says = (Run,)
+
+    def performed(self, host: Host, effect: Effect) -> None:
+        if not isinstance(effect, Run):
+            return
+        sizes = {}
+        for task in {effect.task, *host.executor.given}:
+            submission = host.world.owner_host(task).disk.submission(task)
+            sizes[task] = ONE_SLOT if submission is None else submission.needs.size
+            if task == effect.task and (submission is None or not submission.exclusive):
+                return
+        if sum(size.slots for size in sizes.values()) > host.meta.slots:
+            self.fail(
+                f"{host.name} has {host.meta.slots} slots, and gives {effect.task} to its executor beside {sizes}"
+            )
 
 
 class NobodySpins(Property):
