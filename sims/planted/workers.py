@@ -52,9 +52,9 @@ def memory_without_end(true: Any) -> Any:
 
 
 def last_come_first_served(true: Any) -> Any:
-    def start(self: Any) -> Any:
+    def start(self: Any, now: float) -> Any:
         self._waiting._jobs = OrderedDict(reversed(self._waiting._jobs.items()))
-        return true(self)
+        return true(self, now)
 
     return start
 

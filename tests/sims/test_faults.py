@@ -25,6 +25,7 @@ from sims.faults import (
     Drain,
     Drift,
     ExecutorCrash,
+    Forget,
     Happening,
     MassRestart,
     Pause,
@@ -413,3 +414,18 @@ def test_a_drained_node_takes_no_tasks_until_it_may() -> None:
     world.submit(hosts[1], [0.5] * 12)
     world.run(40.0)
     assert "n0" in {start.host for start in world.starts}
+
+
+def test_what_is_over_is_deleted_and_the_rest_is_kept() -> None:
+    world, hosts, _ = mesh()
+    over, open_ = world.submit(hosts[1], [0.1, 60.0])
+    world.run(10.0)
+    Forget(10.0, "n1").apply(world)
+    world.run(12.0)
+    assert {row.task for row in hosts[1].disk.tasks()} == {open_}
+    assert hosts[1].disk.submission(over) is None
+    later = world.submit(hosts[1], [0.1])
+    world.run(20.0)
+    Forget(20.0, "n1").apply(world)
+    world.run(22.0)
+    assert hosts[1].disk.progress(later[0]) is None
