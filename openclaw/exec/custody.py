@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from msgspec.structs import replace
@@ -33,6 +33,7 @@ class _Promise:
 
     tasks: tuple[TaskId, ...]
     left: set[TaskId]
+    keepers: set[NodeId] = field(default_factory=set)  # who has some of them
 
 
 class Custody:
@@ -132,6 +133,14 @@ class Custody:
                 if node in entry.progress.guardians[1:]:
                     self.release(entry, now)
 
+    def found(self, entry: Entry, node: NodeId, now: float) -> None:
+        """`node` has a copy from before we owned the task: it lets it go, or is the keeper."""
+        progress = entry.progress
+        if node != self.ledger.me and node not in progress.guardians and entry.submission.replicas:
+            self._past.add(node)
+            self.ledger.rewrite(entry, replace(progress, guardians=(*progress.guardians, node)))
+            self.release(entry, now)
+
     def release(self, entry: Entry, now: float) -> None:
         """Whoever kept a copy before lets it go, now that its successor has one. Asked again until it is done."""
         others = [node for node in entry.progress.guardians[1:] if node in (self._able or ())]
@@ -168,6 +177,8 @@ class Custody:
         for task in promise.left:
             self._promises.pop(task, None)
         kept = not promise.left and all(self._kept(task) for task in promise.tasks)
+        if not promise.keepers <= {self.guardian}:
+            kept = False  # some were over before the guardian changed: no one node has all of them
         guardians = (self.guardian,) if kept and self.guardian is not None else ()
         self.ledger.out.effects.append(Accepted(promise.tasks, guardians))
 
@@ -237,6 +248,7 @@ class Custody:
             promise = self._promises.pop(task, None)
             if promise is not None:
                 promise.left.discard(task)
+                promise.keepers.add(sender)
                 if not promise.left:
                     self._accept(promise)
             self._confirmed_by(entry, now)

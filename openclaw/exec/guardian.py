@@ -294,10 +294,11 @@ class Guardian:
     def _member(self, note: n.MemberChanged, now: float) -> None:
         owner, before = note.node, self._status.get(note.node)
         self._status[owner] = note.status
+        if note.status < Status.DOWN:
+            self._gone_until_s.pop(owner, None)
         if owner not in self._copies:
             return
         if note.status < Status.DOWN:
-            self._gone_until_s.pop(owner, None)
             if before is None or before >= Status.DOWN:
                 self._met(owner, now)
             return

@@ -97,13 +97,18 @@ class Succession:
             elif entry is not None and item.progress.state.final:
                 self.join(entry, item.progress, now)
                 self._correct(entry, item.progress, sender)
-            elif entry is not None and item.progress.intent and item.progress.token is not None:
-                ours, theirs = entry.progress, item.progress
-                if not ours.intent or ours.token is None:
-                    known = replace(ours, intent=True, token=theirs.token, worker=theirs.worker)
-                    self.ledger.rewrite(entry, known)
+            elif entry is not None:
+                self._copied(entry, item.progress, sender, now)
         if message.last:
             self._answered(message.seq, sender, "known", now)
+
+    def _copied(self, entry: Entry, theirs: Progress, sender: NodeId, now: float) -> None:
+        """`sender` has a copy from before we owned it, and may know of an intent that we do not."""
+        ours = entry.progress
+        if theirs.intent and theirs.token is not None and (not ours.intent or ours.token is None):
+            known = replace(ours, intent=True, token=theirs.token, worker=theirs.worker)
+            self.ledger.rewrite(entry, known)
+        self._custody.found(entry, sender, now)
 
     def member(self, node: NodeId, status: Status, now: float) -> None:
         """Who is down answers nothing any more; who is back may know what became of a task."""

@@ -474,3 +474,32 @@ def test_what_was_submitted_again_by_its_key_while_its_first_owner_was_away_is_o
     assert owners(mesh, task) == [again]
     assert mesh.state(task) is State.SUCCEEDED
     assert len(mesh.started_on(task)) == 1
+
+
+def test_an_owner_that_is_back_is_not_taken_over_by_what_came_since() -> None:
+    mesh = Mesh(slots=0)
+    guardian = guardian_of(mesh, 0)
+    (first,) = mesh.submit(0)
+    mesh.give(guardian, down(mesh, 0))
+    mesh.give(0, cancel(first))  # it is over: nothing is kept for its owner
+    mesh.run()
+    mesh.give(guardian, n.MemberChanged(mesh.ids[0], Status.ALIVE, incarnation(mesh, 0)))
+    (second,) = mesh.submit(0)
+    mesh.advance(GRACE_S)
+    assert copy_on(mesh[guardian], second) is not None
+    assert own(mesh[guardian], second) is None
+
+
+def test_whoever_takes_over_has_copies_from_before_let_go() -> None:
+    mesh = Mesh(4, slots=0)
+    old, (task,) = guardian_of(mesh, 0), mesh.submit(0, once=True)
+    mesh.crash(old)
+    mesh.run()
+    heir = guardian_of(mesh, 0)
+    mesh.crash(0)
+    mesh.advance(GRACE_S - 1.0)
+    mesh.restart(old)  # it has a copy still, of which the heir knows nothing
+    mesh.advance(10.0)
+    row = own(mesh[heir], task)
+    assert row is not None
+    assert [node.me for node in mesh.nodes_up() if copy_on(node, task)] == list(row.guardians)
