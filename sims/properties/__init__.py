@@ -13,7 +13,7 @@ from sims.properties.base import Property, Violated
 from sims.properties.bounds import MessagesAreBounded, NobodySpins, OnceWaitsForItsRoom, SlotsAreKept
 from sims.properties.cancelling import CancelReachesItsWorker
 from sims.properties.candidates import CandidatesAskAround
-from sims.properties.causes import AnswersAreInformed, GivenUpForCause
+from sims.properties.causes import AnswersAreInformed, FirstInFirstPlaced, GivenUpForCause
 from sims.properties.counted import Counted
 from sims.properties.election import (
     ElectionsHaveReasons,
@@ -49,7 +49,7 @@ from sims.properties.membership import (
     VouchedFirst,
     WakingIsAnnounced,
 )
-from sims.properties.news import NewsIsPassedOn, TheNewestLoadIsShown
+from sims.properties.news import GoodbyesAreSaid, NewsIsPassedOn, TheNewestLoadIsShown
 from sims.properties.overlap import NothingOverlaps
 from sims.properties.placing import DemandIsTrue, GrantsAreTheLeaders, GrantsAreUsedOnce, TakenBackWhenAsked
 from sims.properties.serving import ServedInTurn, UnusedGoesBack
@@ -104,6 +104,7 @@ def all_properties() -> tuple[Property, ...]:
         FirstComeFirstServed(views),
         KilledWhenTold(views),
         NobodyEndsWhatCounts(),
+        FirstInFirstPlaced(views),
         GivenUpForCause(views),
         AnswersAreInformed(views),
         GraceIsGiven(views),
@@ -129,6 +130,7 @@ def all_properties() -> tuple[Property, ...]:
         WakingIsAnnounced(views),
         BeatsAreBounded(),
         NewsIsPassedOn(views),
+        GoodbyesAreSaid(views),
         TheNewestLoadIsShown(views),
         SettledWhenTold(views),
         UpIsNotDown(views),

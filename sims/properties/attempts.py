@@ -20,7 +20,7 @@ from openclaw.effects import (
     Submitted,
 )
 from openclaw.ids import NO_EPOCH, Epoch, NodeId, TaskId, Token, owner_of
-from openclaw.messages import Adopt, Assign, Have, Holding, OutcomesStored, Returned
+from openclaw.messages import Adopt, Assign, Found, Have, Holding, OutcomesStored, Returned, Seek
 from openclaw.notes import Note
 from openclaw.records import Attempt, EpochRow, Exit, State, Table
 from sims.properties.base import Property
@@ -39,7 +39,7 @@ class TokensStartOnce(Property):
     name = "a token starts once"
     sentence = (
         "A token starts at most once, and per worker and task the started tokens only rise: those of one owner for "
-        "ever, those of several as long as the worker does not restart."
+        "ever, those of several as long as the worker does not restart. No two of a task run on one worker at once."
     )
 
     def __init__(self) -> None:
@@ -51,6 +51,10 @@ class TokensStartOnce(Property):
         if key in self._hosts:
             self.fail(f"{start.token} of {start.task} starts on {host.name}, after {self._hosts[key]}")
         self._hosts[key] = host.name
+        if host.executor.running.count(start.task) > 1:
+            self.fail(
+                f"{host.name} starts {start.task} under {start.token} while another attempt of it runs there"
+            )
         for scope in (start.token.claim, host.starts):
             highest = self._highest.get((host.name, start.task, scope))
             if highest is not None and start.token <= highest:
@@ -198,14 +202,20 @@ class NotStartedIsKept(Property):
     name = "not started"
     sentence = (
         "After a worker said that a token was not started, it starts none that is as low, but an older one that it "
-        "said it has."
+        "said it has; and of what its next owner asks about it names what it has, or starts it under no older claim."
     )
-    says = (Returned, Have)
+    hears = (Seek,)
+    says = (Returned, Have, Found)
 
     def __init__(self) -> None:
         self._sworn: dict[tuple[str, TaskId], Token] = {}
         self._begun: dict[tuple[str, TaskId], Token] = {}
         self._said: dict[tuple[str, TaskId], Token] = {}  # an attempt that it says it has
+        self._sought: dict[tuple[str, NodeId, int], Seek] = {}
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
+        if isinstance(event, Received) and isinstance(event.message, Seek):
+            self._sought[host.name, event.sender, event.message.seq] = event.message
 
     def performed(self, host: Host, effect: Effect) -> None:
         match effect:
@@ -218,8 +228,23 @@ class NotStartedIsKept(Property):
                         self._swear(host, task, token)
                     else:
                         self._said[host.name, task] = token
+            case Send(to=to, message=Found(seq=seq, items=rows)):
+                seek = self._sought.get((host.name, to, seq))
+                if seek is not None:
+                    self._found(host, to, seek, {task: token for task, token, _ in rows})
             case _:
                 pass
+
+    def _found(self, host: Host, asker: NodeId, seek: Seek, found: dict[TaskId, Token]) -> None:
+        for task in seek.tasks:
+            row = host.disk.attempt(task)
+            if task in found:
+                self._said[host.name, task] = found[task]
+            elif row is not None:
+                self.fail(
+                    f"{host.name} tells {asker} nothing of {task}, and has {row.token} of it on its disk"
+                )
+            self._swear(host, task, Token(seek.takeover, asker, 0, 0))
 
     def _swear(self, host: Host, task: TaskId, token: Token) -> None:
         key = (host.name, task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, ExecutorUp, Received, Send, Started, Store
+from openclaw.effects import Effect, Event, ExecutorUp, Received, Send, Started, Store, Submitted
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import (
     Adopt,
@@ -24,11 +24,14 @@ from openclaw.messages import (
     Superseded,
 )
 from openclaw.notes import MemberChanged, Note
-from openclaw.records import Progress, State
+from openclaw.records import Needs, Progress, State, Submission, Table
 from sims.properties.views import Inside, Views
 
 if TYPE_CHECKING:
     from sims.host import Host
+
+Class = tuple[Needs, int, str]
+"""What has the same needs, priority and job."""
 
 _GIVEN_UP = (State.QUEUED, State.RETRYING, State.LOST)
 _OF_OWNERS = (Guard, Known, Superseded, Found)
@@ -88,6 +91,55 @@ def _spoken_of(message: AnyMessage) -> list[tuple[TaskId, Token]]:
             return [(task, token) for task, token, holding in rows if holding in _OVER]
         case _:
             return []
+
+
+class FirstInFirstPlaced(Inside):
+    name = "first in, first placed"
+    sentence = "Of the tasks of a class that were never placed an owner places the one that came first."
+    hears = (Started,)
+    says = (Store,)
+
+    def __init__(self, views: Views) -> None:
+        super().__init__(views)
+        self._lines: dict[Host, dict[Class, dict[TaskId, None]]] = {}
+        self._classes: dict[Host, dict[TaskId, Class]] = {}
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
+        if isinstance(event, Started):
+            self._lines[host], self._classes[host] = {}, {}
+            restored = host.disk.restored()
+            for submission, row in zip(restored.submissions, restored.progress, strict=True):
+                if row.state is State.QUEUED and not row.attempt and not row.takeover:
+                    self._joins(host, submission)
+        super().handled(host, event, effects)
+
+    def _joins(self, host: Host, submission: Submission) -> None:
+        group = (submission.needs, submission.priority, submission.job)
+        self._lines[host].setdefault(group, {})[submission.task] = None
+        self._classes[host][submission.task] = group
+
+    def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Store(value=Submission() as submission) if isinstance(event, Submitted):
+                    self._joins(host, submission)
+                case Store(value=Progress(state=State.PLACED) as row):
+                    self._leaves(host, row.task, placed=True)
+                case Store(table=Table.PROGRESS, key=key, value=row):
+                    if not isinstance(row, Progress) or row.state is not State.QUEUED or row.attempt:
+                        self._leaves(host, TaskId(key), placed=False)
+                case _:
+                    pass
+
+    def _leaves(self, host: Host, task: TaskId, *, placed: bool) -> None:
+        group = self._classes.get(host, {}).pop(task, None)
+        if group is None:
+            return
+        line = self._lines[host][group]
+        first = next(iter(line))
+        if placed and first != task:
+            self.fail(f"{host.name} places {task} before {first}, which came earlier")
+        del line[task]
 
 
 class AnswersAreInformed(Inside):

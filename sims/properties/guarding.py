@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event, Received, Send, Store
 from openclaw.ids import Claim, NodeId, TaskId
-from openclaw.messages import Assign, Guard, Guarded, Seek, Status, Superseded
+from openclaw.messages import Assign, Guard, Guarded, Released, Seek, Status, Superseded
 from openclaw.notes import Accepted, TakeOver
 from openclaw.records import Copy, Progress
 from sims.properties.base import Property
@@ -29,9 +29,12 @@ def kept(host: Host, task: TaskId) -> Progress | None:
 
 class GuardedIsKept(Property):
     name = "guarded is kept"
-    sentence = "Who says that it keeps a copy has it on its disk, and an acceptance names only who said so."
+    sentence = (
+        "Who says that it keeps a copy has it on its disk, and who says that it is gone has it not; an acceptance "
+        "names only who said so; and a copy that an owner told only grows while it is the owner."
+    )
     hears = (Guarded,)
-    says = (Guarded, Accepted)
+    says = (Guarded, Released, Accepted)
 
     def __init__(self) -> None:
         self._said: set[tuple[NodeId, TaskId]] = set()
@@ -47,6 +50,11 @@ class GuardedIsKept(Property):
                             f"{host.name} says that it keeps {task} as of {moves}, and has {row and row.moves}"
                         )
                     self._said.add((host.id, task))
+            case Send(to=to, message=Released(tasks=tasks)):
+                for task in tasks:
+                    copy = host.disk.copy_of(task)
+                    if copy is not None and not copy.progress.state.final and copy.progress.claim.owner == to:
+                        self.fail(f"{host.name} says that its copy of {task} is gone, and has it")
             case Accepted(tasks=tasks, guardians=guardians):
                 for task in tasks:
                     silent = [node for node in guardians if (node, task) not in self._said]
@@ -54,6 +62,20 @@ class GuardedIsKept(Property):
                         self.fail(f"{host.name} promises {task} to be at {silent}, who never said so")
             case _:
                 pass
+
+    def committing(self, host: Host, stores: Sequence[Store]) -> None:
+        for store in stores:
+            new = store.value
+            if not (isinstance(new, Copy) and new.told):
+                continue
+            old = host.disk.copy_of(new.progress.task)
+            if old is None or not old.told or old.progress.claim != new.progress.claim:
+                continue
+            ended = old.progress.state.final and not new.progress.state.final
+            if ended or old.progress.moves > new.progress.moves:
+                self.fail(
+                    f"{host.name} keeps {new.progress.state} of {store.key} in place of {old.progress.state}"
+                )
 
 
 class EndsAreKeptTwice(Property):

@@ -68,6 +68,9 @@ class Book:
 
     epoch: Epoch
     inherited_until: float = float("-inf")
+    inherited: dict[tuple[NodeId, str], int] = field(
+        default_factory=dict
+    )  # in slots, by worker and its start
     places: dict[NodeId, Place] = field(default_factory=dict)
     demands: dict[NodeId, tuple[int, tuple[DemandRow, ...]]] = field(default_factory=dict)
     given: dict[NodeId, list[Given]] = field(default_factory=dict)
@@ -192,6 +195,10 @@ def changed(book: Book | None, host: Host, effects: Sequence[Effect], now: float
                     book = Book(epoch) if mine and epoch is not None else None
             case TurnTaken(demands=demands, outstanding=outstanding) if book is not None:
                 book.inherited_until = now + settings.gather_s if outstanding else float("-inf")
+                for row in outstanding:
+                    key = (row.worker, row.boot)
+                    slots = row.count * (row.size or ONE_SLOT).slots
+                    book.inherited[key] = book.inherited.get(key, 0) + slots
                 for demand in demands:
                     if demand.owner not in book.demands:
                         book.demands[demand.owner] = (0, demand.rows)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked
+from openclaw.effects import Effect, Event, Received, Send, Started, StopAsked, Stopped
 from openclaw.ids import NodeId
 from openclaw.messages import Ack, Beat, Gossip, Head, Ping, PingRequest, Status
 from openclaw.notes import MemberChanged
 from sims.properties.base import Property
 from sims.properties.membership import head_of
-from sims.properties.views import Views, enrolled
+from sims.properties.views import Views, clock, enrolled
 
 if TYPE_CHECKING:
     from sims.host import Host
@@ -56,6 +56,30 @@ class NewsIsPassedOn(Property):
                     del news[node]
             elif len(said) < settings.rumours_per_message_max:
                 self.fail(f"{host.name} has news of {node}, told it {news[node]} times, and says only {said}")
+
+
+class GoodbyesAreSaid(Property):
+    name = "goodbye"
+    sentence = "Who stops cleanly says so to everybody that lives, as its last word."
+    hears = ()
+    says = (Stopped,)
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
+        view = self._views.of(host)
+        if not any(isinstance(effect, Stopped) for effect in effects) or clock(host) <= view.started_at:
+            return
+        told = {
+            effect.to
+            for effect in effects
+            if isinstance(effect, Send) and isinstance(effect.message, Gossip)
+            for rumour in effect.message.head.rumours
+            if rumour.node == host.id and (rumour.status is Status.LEFT or rumour.back_soon)
+        }
+        if missed := set(view.live) - told:
+            self.fail(f"{host.name} stops, and does not say so to {sorted(missed)}")
 
 
 class TheNewestLoadIsShown(Property):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from openclaw.config import Settings
 from openclaw.effects import Effect, Event, Received, Send, Started, Store
 from openclaw.ids import Epoch, NodeId
 from openclaw.messages import (
@@ -131,6 +132,33 @@ class GrantsAreTheLeaders(Leading):
             self._relieved(host, book, given, owner, row)
         if now > book.inherited_until + settings.gather_s and not starved:
             self._fewest(host, book, given, view)
+        if now < book.inherited_until:
+            self._counted_in(host, book, given)
+
+    def _counted_in(self, host: Host, book: Book, given: list[tuple[NodeId, Grant]]) -> None:
+        """What a predecessor granted is as good as there, until it must have come."""
+        settings = host.world.settings
+        for owner, grant in given:
+            for part in grant.rows:
+                row, place = book.row(owner, part.row), book.places[part.worker]
+                inherited = book.inherited.get((part.worker, part.boot), 0)
+                if row is not None and place.load + inherited > self._deepest(
+                    book, given, part.worker, settings
+                ):
+                    self.fail(
+                        f"{host.name} grants {part}: {place.load} there, and {inherited} by its predecessor"
+                    )
+
+    def _deepest(
+        self, book: Book, given: list[tuple[NodeId, Grant]], worker: NodeId, settings: Settings
+    ) -> int:
+        rows = [
+            book.row(owner, part.row)
+            for owner, grant in given
+            for part in grant.rows
+            if part.worker == worker
+        ]
+        return max(depth(row, settings) for row in rows if row is not None) * book.places[worker].slots
 
     def _starved(
         self, host: Host, book: Book, given: list[tuple[NodeId, Grant]], now: float
@@ -215,7 +243,8 @@ class GrantsAreTheLeaders(Leading):
 class GrantsAreUsedOnce(Inside):
     name = "grants are used once"
     sentence = (
-        "An owner uses each place once that no older leader granted it, or what it probed while it had none."
+        "An owner uses each place once that no older leader granted it, or the emptier of those that it probed while "
+        "it had none; and nothing is placed on who is not alive."
     )
     hears = (Grant, Room, LeaderChanged)
     says = (Store, TaskMoved, Probe, Assign)
@@ -224,6 +253,7 @@ class GrantsAreUsedOnce(Inside):
         super().__init__(views)
         self._left: dict[tuple[Host, Epoch, int, NodeId, str], int] = {}
         self._room: dict[tuple[Host, NodeId], int] = {}
+        self._rooms: dict[Host, dict[NodeId, Room]] = {}
         self._leaders: dict[tuple[Host, int], Epoch | None] = {}
 
     def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
@@ -233,8 +263,9 @@ class GrantsAreUsedOnce(Inside):
                 for row in grant.rows:
                     key = (host, grant.epoch, grant.seq, row.worker, row.boot)
                     self._left[key] = self._left.get(key, 0) + row.count
-            case Received(message=Room(free=free), sender=sender):
+            case Received(message=Room(free=free) as room, sender=sender):
                 self._room[host, sender] = free
+                self._rooms.setdefault(host, {})[sender] = room
             case LeaderChanged(epoch=epoch):
                 self._leaders[host, host.starts] = epoch
             case _:
@@ -255,6 +286,11 @@ class GrantsAreUsedOnce(Inside):
                     pass
 
     def _placed(self, host: Host, row: Progress, view: View) -> None:
+        known = view.members.get(row.worker)
+        if row.worker != host.id and (known is None or known.status is not Status.ALIVE):
+            self.fail(
+                f"{host.name} places {row.task} on {row.worker}, which is {known and known.status.name}"
+            )
         if not view.settled:
             self.fail(f"{host.name} places {row.task} before it is settled")
         if row.epoch < view.followed:
@@ -265,6 +301,10 @@ class GrantsAreUsedOnce(Inside):
         if leader is not None or not left:
             self.fail(f"{host.name} places a task on {worker} by itself; leader {leader}, room {left}")
         self._room[host, worker] = left - 1
+        rooms = self._rooms[host]
+        emptier = [node for node, room in rooms.items() if room.seq == rooms[worker].seq and room.free]
+        if any(rooms[node].load < rooms[worker].load for node in emptier):
+            self.fail(f"{host.name} places a task on {worker} by itself, of {rooms}")
 
     def _use(self, host: Host, to: NodeId, assign: Assign) -> None:
         key = (host, assign.epoch, assign.grant, to, assign.boot)
@@ -305,9 +345,10 @@ class TakenBackWhenAsked(Inside):
 class DemandIsTrue(Inside):
     name = "demand"
     sentence = (
-        "An owner tells its leader all that waits undoubted, and a worker how full it is and what it took."
+        "An owner tells its leader all that waits undoubted, and which of its grants it has seen; a worker how full it "
+        "is and what it took."
     )
-    hears = (Started, Assign, LeaderChanged)
+    hears = (Started, Assign, Grant, LeaderChanged)
     says = (Store, LoadChanged, Demand, Report)
 
     def __init__(self, views: Views) -> None:
@@ -316,6 +357,7 @@ class DemandIsTrue(Inside):
         self._took: dict[Host, Counter[tuple[NodeId, int]]] = {}
         self._loads: dict[Host, LoadChanged] = {}
         self._leaders: dict[Host, Epoch | None] = {}
+        self._seen: dict[Host, int] = {}  # the last grant that this leader sent
         self._starts: dict[Host, int] = {}
 
     def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
@@ -326,8 +368,11 @@ class DemandIsTrue(Inside):
             case Received(message=Assign() as assign, sender=sender):
                 if assign.grant and assign.epoch == self._leaders[host]:
                     took[sender, assign.grant] += len(assign.items)
+            case Received(message=Grant() as grant) if grant.epoch == self._leaders[host]:
+                self._seen[host] = max(grant.seq, self._seen[host])
             case LeaderChanged(epoch=epoch):
                 self._leaders[host] = epoch
+                self._seen[host] = 0
                 took.clear()
             case _:
                 pass
@@ -350,6 +395,7 @@ class DemandIsTrue(Inside):
         self._took[host] = Counter()
         self._loads[host] = LoadChanged(0, 0)
         self._leaders[host] = None
+        self._seen[host] = 0
 
     def _told(self, host: Host, to: NodeId, message: Demand | Report) -> None:
         leader = self._leaders[host]
@@ -361,6 +407,10 @@ class DemandIsTrue(Inside):
             self._reported(host, message)
 
     def _demanded(self, host: Host, demand: Demand) -> None:
+        if demand.seen > self._seen[host]:
+            self.fail(
+                f"{host.name} says that it has seen grant {demand.seen}, and was sent {self._seen[host]}"
+            )
         waits = sum(state is State.QUEUED for state in self._states[host].values())
         told = sum(row.count for row in demand.rows)
         whole = len(demand.rows) < host.world.settings.demand_rows_max

@@ -32,7 +32,8 @@ class ServedInTurn(Leading):
     name = "served in turn"
     sentence = (
         "Of what waits for a place that each of them could use the more urgent comes first; among equals no owner gets "
-        "two while another gets none, nor does a job of one owner; but what has waited for too long is before all."
+        "two while another gets none, nor does a job of one owner; and nothing runs ahead where one of them waits that "
+        "may not. What has waited for too long is before all."
     )
 
     def __init__(self, views: Views) -> None:
@@ -56,6 +57,7 @@ class ServedInTurn(Leading):
         ]
         taken = self._taken(book, given)
         self._urgent_first(host, book, taken, waiting)
+        self._nothing_ahead(host, book, taken, waiting)
         self._in_turn(host, book, taken, waiting, of_jobs=False)
         self._in_turn(host, book, taken, waiting, of_jobs=True)
 
@@ -78,6 +80,21 @@ class ServedInTurn(Leading):
                 if urgent.priority > row.priority and not refused(urgent.needs, worker, other, view):
                     self.fail(
                         f"{host.name} grants {row} of {owner} a place on {worker} before {urgent} of {other}"
+                    )
+
+    def _nothing_ahead(self, host: Host, book: Book, taken: list[Taken], waiting: list[Waiting]) -> None:
+        """Where something waits that may not run ahead, nothing does that is no more urgent."""
+        view, settings = self._views.of(host), host.world.settings
+        places = Counter(worker for _, _, worker in taken)
+        for owner, row, worker in taken:
+            place = book.places[worker]
+            if place.load - places[worker] < place.slots:
+                continue
+            for other, want in waiting:
+                patient = depth(want, settings) == 1 and want.priority >= row.priority
+                if patient and not refused(want.needs, worker, other, view):
+                    self.fail(
+                        f"{host.name} lets {row} of {owner} run ahead on {worker}, where {want} of {other} waits"
                     )
 
     def _in_turn(

@@ -302,16 +302,22 @@ class ResultsAreReal(Property):
 
 class OutputsAreHere(Property):
     name = "outputs"
-    sentence = "The outputs of a task are called fetched once they are here, and not before."
+    sentence = (
+        "The outputs of a task are called fetched once they are here, and not before; and a guardian calls an end kept "
+        "only when it has its outputs too, or has tried to get them."
+    )
     hears = (Fetched,)
     says = ()
 
     def __init__(self) -> None:
         self._fetched: set[tuple[TaskId, Token]] = set()
+        self._tried: set[tuple[Host, TaskId, Token]] = set()
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
-        if isinstance(event, Fetched) and (event.ok or event.gone):
-            self._fetched.add((event.task, event.token))
+        if isinstance(event, Fetched):
+            self._tried.add((host, event.task, event.token))
+            if event.ok or event.gone:
+                self._fetched.add((event.task, event.token))
 
     def committing(self, host: Host, stores: Sequence[Store]) -> None:
         for _, row in moved(host, stores):
@@ -319,6 +325,19 @@ class OutputsAreHere(Property):
                 continue
             if (row.task, row.token) not in self._fetched:
                 self.fail(f"{host.name} says that it has the outputs of {row.task}")
+        for store in stores:
+            if store.table is Table.RESULTS and isinstance(store.value, Copy):
+                self._closed(host, store.value.progress)
+
+    def _closed(self, host: Host, row: Progress) -> None:
+        if row.exit is None or row.exit.inline or row.token is None:
+            return
+        size = row.exit.stdout_size + row.exit.stderr_size
+        if (
+            size <= host.world.settings.guard_output_bytes_max
+            and (host, row.task, row.token) not in self._tried
+        ):
+            self.fail(f"{host.name} keeps the end of {row.task}, and never asked for its outputs")
 
 
 class CountsAgree(Property):
