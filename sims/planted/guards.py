@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from openclaw.effects import Store
-from openclaw.exec import custody, guardian, succession
+from openclaw.exec import custody, guardian, succession, worker
 from openclaw.notes import Accepted
 from openclaw.records import Table
-from sims.planted.base import Mutant
+from sims.planted.base import Mutant, says
 from sims.planted.worlds import orphaned
 
 
@@ -59,7 +59,80 @@ def never_yielding(true: Any) -> Any:  # noqa: ARG001
     return lambda self, entry, claim: None  # noqa: ARG005
 
 
+def keeps_what_it_released(true: Any) -> Any:
+    def release(self: Any, task: Any, sender: Any) -> None:
+        true(self, task, sender)
+        self._out = [e for e in self._out if not (isinstance(e, Store) and e.table is Table.COPIES)]
+
+    return release
+
+
+def still_gone(true: Any) -> Any:
+    def member(self: Any, note: Any, now: float) -> None:
+        gone = dict(self._gone_until_s)
+        true(self, note, now)
+        self._gone_until_s = gone | self._gone_until_s
+
+    return member
+
+
+def finds_nothing(true: Any) -> Any:
+    """An heir is told of nothing that this worker has."""
+
+    def sought(self: Any, seek: Any, sender: Any) -> None:
+        jobs, self._jobs = self._jobs, {}
+        true(self, seek, sender)
+        self._jobs = jobs
+
+    return sought
+
+
 GUARDS = (
+    Mutant(
+        "released and kept",
+        "a copy that is said to be gone is gone",
+        ("guarded is kept",),
+        guardian.Guardian,
+        "_release",
+        keeps_what_it_released,
+        orphaned,
+    ),
+    Mutant(
+        "old news of copies",
+        "a copy only grows",
+        ("guarded is kept",),
+        guardian,
+        "_newer",
+        says(False),
+        orphaned,
+    ),
+    Mutant(
+        "outputs kept once",
+        "a guardian has the outputs of an end too",
+        ("outputs",),
+        guardian.Guardian,
+        "_wants_outputs",
+        says(False),
+        orphaned,
+    ),
+    Mutant(
+        "still gone",
+        "an owner that is back keeps its tasks",
+        ("takeovers are earned",),
+        guardian.Guardian,
+        "_member",
+        still_gone,
+        orphaned,
+    ),
+    Mutant(
+        "finds nothing",
+        "an heir is told what every worker has",
+        ("not started", "once"),
+        worker.Worker,
+        "_sought",
+        finds_nothing,
+        orphaned,
+    ),
     Mutant(
         "said and not kept",
         "what a guardian says that it keeps is on its disk",

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from openclaw.effects import StopAsked, Store
 from openclaw.election import bully
 from openclaw.exec import deliveries, demand, ledger, outbox, timers, watch, worker
-from openclaw.gossip import prober, roll
+from openclaw.gossip import prober, roll, voice
 from openclaw.messages import Outcomes, Status
 from openclaw.notes import MemberChanged
 from openclaw.records import State, Table
@@ -142,7 +142,36 @@ def deaths_uncounted(true: Any) -> Any:
     return lambda self, entry, now, reason, **_: true(self, entry, now, reason, died=False)
 
 
+def youngest_first(_true: Any) -> Any:
+    def take(self: Any, number: int, count: int, now: float) -> Any:
+        row = self._live.get(number)
+        tasks = [] if row is None else list(row.tasks)[::-1][:count]
+        for task in tasks:
+            self.remove(task, row)
+            row.since_s = now
+        return tasks
+
+    return take
+
+
 LIFECYCLES = (
+    Mutant(
+        "the youngest first",
+        "of equal tasks the oldest gets the place",
+        ("first in, first placed",),
+        demand.Demands,
+        "take",
+        youngest_first,
+    ),
+    Mutant(
+        "no goodbye",
+        "who stops cleanly says so",
+        ("goodbye",),
+        voice.Voice,
+        "farewell",
+        does_nothing,
+        busy,
+    ),
     Mutant(
         "promised unstored",
         "what is promised is stored",
