@@ -237,14 +237,14 @@ class NotStartedIsKept(Property):
 
     def _found(self, host: Host, asker: NodeId, seek: Seek, found: dict[TaskId, Token]) -> None:
         for task in seek.tasks:
-            row = host.disk.attempt(task)
+            row, asked = host.disk.attempt(task), Token(seek.takeover, asker, 0, 0)
             if task in found:
                 self._said[host.name, task] = found[task]
-            elif row is not None:
+            elif row is not None and row.token < asked:
                 self.fail(
                     f"{host.name} tells {asker} nothing of {task}, and has {row.token} of it on its disk"
                 )
-            self._swear(host, task, Token(seek.takeover, asker, 0, 0))
+            self._swear(host, task, asked)
 
     def _swear(self, host: Host, task: TaskId, token: Token) -> None:
         key = (host.name, task)
