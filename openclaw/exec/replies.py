@@ -20,6 +20,7 @@ class Replies:
         return bool(self._guarded or self._superseded or self._unguarded or self._released)
 
     def guarded(self, owner: NodeId, task: TaskId, claim: Claim, moves: int) -> None:
+        self._released.get(owner, {}).pop(task, None)
         self._guarded.setdefault(owner, {})[task] = claim, moves
 
     def superseded(self, to: NodeId, task: TaskId, claim: Claim) -> None:

@@ -128,11 +128,12 @@ class TermsRiseByOne(Property):
 class ElectionsHaveReasons(Property):
     name = "reasons"
     sentence = (
-        "A node lets its leader go only when it is down, left, restarted or gave up, or the node slept; it takes the "
-        "lead only when it follows nobody, is offered the turn by its leader, or leads and hears of a higher term."
+        "A node lets its leader go when it is down, left, restarted or gave up, or the node slept, and only then; it "
+        "takes the lead only when it follows nobody, is offered the turn by its leader, or leads and hears of a higher "
+        "term."
     )
     hears = (Started, Pause, Higher, Ping, Ack, PingRequest, Gossip)
-    says = (LeaderChanged,)
+    says = (LeaderChanged, MemberChanged)
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -170,6 +171,9 @@ class ElectionsHaveReasons(Property):
                     pass
         if leader is not None and _disowned(event, leader):
             self._doubts[host] = clock(host)
+        kept = leader is not None and not any(isinstance(effect, LeaderChanged) for effect in effects)
+        if kept and leader is not None and leader.node in gone:
+            self.fail(f"{host.name} goes on to follow {leader}, which is gone or was started anew")
 
     def _lost(self, host: Host, leader: Epoch | None, gone: set[NodeId]) -> None:
         if leader is None:
