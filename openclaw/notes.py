@@ -129,6 +129,14 @@ class Outranked:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedElsewhere:
+    """`sender` says how these ended, which are over here: where our claim is higher, it is to hear of our end."""
+
+    sender: NodeId
+    ends: tuple[Progress, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Contested:
     """Somebody else counts a task of ours as its own, and says how far it is."""
 
@@ -192,6 +200,6 @@ class TurnTaken:
 
 Note = (
     MemberChanged | MetaLearned | LeaderSeen | LeaderChanged | RosterDiffers | Settled | Accepted | TaskMoved
-    | TaskFetched | Forgotten | Duplicate | TakeOver | Yielded | Replaced | Outranked | Contested | LoadChanged
-    | CountsChanged | GrantedChanged | IncarnationRaised | Cloned | OfferTurn | TurnTaken
+    | TaskFetched | Forgotten | Duplicate | TakeOver | Yielded | Replaced | Outranked | EndedElsewhere | Contested
+    | LoadChanged | CountsChanged | GrantedChanged | IncarnationRaised | Cloned | OfferTurn | TurnTaken
 )  # fmt: skip

@@ -17,7 +17,7 @@ from openclaw import effects as e
 from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.config import Settings
-from openclaw.exec.guards import ITEMS_MAX, bundles, unpack
+from openclaw.exec.guards import ITEMS_MAX, bundles, pack, unpack
 from openclaw.exec.replies import Replies
 from openclaw.exec.timers import Timers
 from openclaw.ids import Claim, NodeId, TaskId, short
@@ -49,6 +49,7 @@ class _Question:
     held: tuple[m.Kept, ...] = ()
     offered: tuple[tuple[Copy, _Knowledge], ...] = ()
     tell: bool = False
+    ends: tuple[Progress, ...] = ()
 
 
 @dataclass(slots=True)
@@ -107,6 +108,8 @@ class Guardian:
                     self._keep(copy, now)
             case n.Outranked(owner=owner, tasks=tasks):
                 self._recall(_Question(owner, tell=True), tasks)
+            case n.EndedElsewhere(sender=sender, ends=ends):
+                self._recall(_Question(sender, ends=ends), [end.task for end in ends])
             case n.MemberChanged():
                 self._member(event, now)
             case n.Settled():
@@ -387,11 +390,25 @@ class Guardian:
                 self._rejoin(offered, mine, question.asker, now)
             elif before == self._known_of(offered.progress.task):
                 self._keep(offered, now)  # else it is offered again, and looked at anew
+        self._correct(question, ended)
         if question.seq or (question.tell and ended):
             items = [*question.held, *(m.Kept(copy.progress) for copy in event.ended)]
             parts = list(bundles(items, self.settings))
             for part in parts:
                 self._out.append(e.Send(question.asker, m.Known(question.seq, part, part is parts[-1])))
+
+    def _correct(self, question: _Question, ended: dict[TaskId, Copy]) -> None:
+        """Who knows another end under a lower claim hears of ours, which stands."""
+        stand = []
+        for theirs in question.ends:
+            mine = ended.get(theirs.task)
+            if (
+                mine is not None
+                and mine.progress.token != theirs.token
+                and mine.progress.claim > theirs.claim
+            ):
+                stand.append((mine.submission, mine.progress))
+        self._out += [e.Send(question.asker, guard) for guard in pack(stand, self.settings)]
 
     def _rejoin(self, offered: Copy, mine: Copy, sender: NodeId, now: float) -> None:
         """A task that ended here was taken over by who did not know. Final beats not final, then the claim."""

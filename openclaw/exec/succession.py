@@ -90,15 +90,20 @@ class Succession:
         self._answered(message.seq, sender, "found", now)
 
     def known(self, message: m.Known, sender: NodeId, now: float) -> None:
+        over = []
         for item in message.items:
             entry = self.ledger.tasks.get(item.progress.task)
-            if entry is not None and item.progress.state.final and self._outranked(entry, item.progress):
+            if entry is None and item.progress.state.final:
+                over.append(item.progress)
+            elif entry is not None and item.progress.state.final and self._outranked(entry, item.progress):
                 self._abandon(entry, item.progress)
             elif entry is not None and item.progress.state.final:
                 self.join(entry, item.progress, now)
                 self._correct(entry, item.progress, sender)
             elif entry is not None:
                 self._copied(entry, item.progress, sender, now)
+        if over:
+            self.ledger.out.effects.append(n.EndedElsewhere(sender, tuple(over)))
         if message.last:
             self._answered(message.seq, sender, "known", now)
 
