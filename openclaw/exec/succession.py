@@ -26,6 +26,7 @@ from openclaw.messages import Holding, Status
 from openclaw.records import Copy, Progress, State
 
 _RIVALS_MAX = 8
+_LATE_MAX = 1024  # questions to nodes that were away when everybody was asked
 _SIGNIFICANCE = {
     Holding.ENDED: 4,
     Holding.RUNNING: 3,
@@ -55,6 +56,7 @@ class Succession:
         self._custody = custody
         self._rounds: dict[int, _Round] = {}
         self._asked = 0
+        self._late: dict[int, tuple[NodeId, m.Seek]] = {}  # and who has not answered yet
         self.settled = False  # until then we do not know whom to ask
 
     # --- taking over -----------------------------------------------------------------------------
@@ -105,6 +107,7 @@ class Succession:
         if over:
             self.ledger.out.effects.append(n.EndedElsewhere(sender, tuple(over)))
         if message.last:
+            self._late.pop(message.seq, None)
             self._answered(message.seq, sender, "known", now)
 
     def _copied(self, entry: Entry, theirs: Progress, sender: NodeId, now: float) -> None:
@@ -124,10 +127,10 @@ class Succession:
                     self._answered(seq, node, what, now)
         elif self.settled:
             self.seek(now)
-            self._ask_late(node)
+            self._ask_late(node, now)
 
-    def _ask_late(self, node: NodeId) -> None:
-        """Who was away when we asked everybody may have owned one of these too."""
+    def _ask_late(self, node: NodeId, now: float) -> None:
+        """Who was away when we asked everybody may have owned one of these too. Asked until it has answered."""
         by_takeover: dict[int, list[TaskId]] = {}
         for task, entry in self.ledger.tasks.items():
             if entry.progress.takeover and not entry.sought:
@@ -135,7 +138,18 @@ class Succession:
         for takeover, tasks in sorted(by_takeover.items()):
             for part in cut(tasks):
                 self._asked += 1
-                self.ledger.out.effects.append(Send(node, m.Seek(self._asked, takeover, part)))
+                self._late[self._asked] = node, m.Seek(self._asked, takeover, part)
+                self._repeat(self._asked, now)
+                if len(self._late) > _LATE_MAX:
+                    del self._late[next(iter(self._late))]
+
+    def _repeat(self, seq: int, now: float) -> None:
+        node, seek = self._late[seq]
+        if not self._watch.up(node):
+            del self._late[seq]  # when it is back it is asked anew
+            return
+        self.ledger.out.effects.append(Send(node, seek))
+        self.ledger.timers.set(now + self.settings.seek_s, "seek", str(seq))
 
     def stranded(self, worker: NodeId, now: float) -> None:
         """Only this worker can say whether an exclusive task began. While it is away we wait for its return."""
@@ -148,6 +162,8 @@ class Succession:
         if round is not None:
             round.asked -= {node for node, _ in round.left}
             self._conclude(seq, now)
+        elif seq in self._late:
+            self._repeat(seq, now)
 
     def _answered(self, seq: int, node: NodeId, what: str, now: float) -> None:
         round = self._rounds.get(seq)
