@@ -231,6 +231,7 @@ class Succession:
             self.ledger.requeue(entry, now, reason, intent=False)
 
     def _adopt(self, entry: Entry, node: NodeId, token: Token, holding: Holding, now: float) -> None:
+        self.ledger.out.spare(node, entry.progress.task, token)
         self._claim(entry, node, token)
         self.ledger.take_back(entry, node, token, now, waits=holding is Holding.WAITING)
         entry.heard_s = now

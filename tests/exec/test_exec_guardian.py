@@ -503,3 +503,35 @@ def test_whoever_takes_over_has_copies_from_before_let_go() -> None:
     row = own(mesh[heir], task)
     assert row is not None
     assert [node.me for node in mesh.nodes_up() if copy_on(node, task)] == list(row.guardians)
+
+
+def test_an_attempt_that_is_adopted_after_all_is_not_ended_in_the_same_batch() -> None:
+    mesh = Mesh(slots=0)
+    guardian = guardian_of(mesh, 0)
+    third = others(mesh, 0, guardian)[0]
+    (task,) = mesh.submit(0)
+    mesh.crash(0)
+    mesh.advance(GRACE_S)
+    ours = own(mesh[guardian], task)
+    assert ours is not None
+    assert ours.takeover == 1
+    mesh.epoch = Epoch(1, mesh.ids[third])
+    grant = m.Grant(mesh.epoch, 1, 10.0, (m.GrantRow(1, mesh.ids[third], mesh[third].boot, 1),))
+    older = Token(0, mesh.ids[0], 1, 1)
+    theirs = replace(
+        ours, owner=mesh.ids[0], takeover=0, state=State.RUNNING, token=older, worker=mesh.ids[third]
+    )
+    entry = mesh[guardian].owner.ledger.tasks[task]
+    row = replace(grant.rows[0], row=entry.row.number)
+    mesh.give(guardian, n.LeaderChanged(mesh.epoch), Received(replace(grant, rows=(row,)), mesh.ids[third]))
+    mesh._batch(mesh[guardian])
+    assert entry.progress.state is State.PLACED
+    token = entry.progress.token
+    assert token is not None
+    mesh.sent.clear()
+    refused = m.Returned((m.Refused(task, token, "an older attempt is still here"),))
+    contested = n.Contested(mesh.ids[0], theirs)
+    mesh.give(guardian, contested, Received(refused, mesh.ids[third]), contested)
+    mesh._batch(mesh[guardian])
+    assert (entry.progress.state, entry.progress.token) == (State.RUNNING, older)
+    assert not [send for _, send in mesh.sent if isinstance(send.message, m.End)]
