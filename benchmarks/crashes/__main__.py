@@ -1,6 +1,6 @@
 """Run the crash matrix: each role of a mesh of real processes dies by SIGKILL at each step of a task's life.
 
-    python -m benchmarks.crashes [--rounds 3] [--seed 1] [--meshes 3] [--only TEXT] [--minutes M]
+    python -m benchmarks.crashes [--rounds 3] [--seed 1] [--meshes 3] [--only REGEX] [--everywhere] [--minutes M]
 
 Each round plays every cell once: in the first whoever died is restarted at once, in the next as the others give it up,
 in the third when all is over without it, and so on in turn. Prints what every cell cost in starts, and fails if a kill
@@ -10,11 +10,12 @@ missed its point, if a task has not one end that every node knows, or if a `--on
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks.crashes.cells import CELLS, Cell
+from benchmarks.crashes.cells import CELLS, EVERYWHERE, Cell
 from benchmarks.crashes.matrix import play_all
 from benchmarks.crashes.run import Report
 
@@ -32,10 +33,8 @@ def line(cell: Cell, reports: Sequence[Report]) -> str:
 
 
 def table(reports: Sequence[Report]) -> str:
-    by_cell: dict[Cell, list[Report]] = {cell: [] for cell in CELLS}
-    for report in reports:
-        by_cell[report.cell].append(report)
-    return "\n".join(line(cell, played) for cell, played in by_cell.items() if played)
+    played = {cell: [report for report in reports if report.cell == cell] for cell in EVERYWHERE}
+    return "\n".join(line(cell, its) for cell, its in played.items() if its)
 
 
 def main() -> int:
@@ -45,11 +44,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--meshes", type=int, default=3, help="side by side")
-    parser.add_argument("--only", default="", help="cells with this in their name")
+    parser.add_argument("--only", default="", help="cells whose names match this expression")
+    parser.add_argument("--everywhere", action="store_true", help="every role at every step of its span")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no run after so long")
     parser.add_argument("--verbose", action="store_true", help="a line for every run")
     args = parser.parse_args()
-    cells = [cell for cell in CELLS if args.only in str(cell)]
+    cells = [cell for cell in (EVERYWHERE if args.everywhere else CELLS) if re.search(args.only, str(cell))]
     began = time.monotonic()
 
     def tell(report: Report) -> None:

@@ -69,6 +69,26 @@ STEPS = (
 )
 STEP = {step.name: step for step in STEPS}
 
+# At whose steps else a role dies: where what it has of the task, or what is on its way to it, is another than at the
+# step before. Left out are steps that change nothing for it; `EVERYWHERE` has those too.
+ALSO = {
+    OWNER: (
+        "copy received", "copy stored", "copy acknowledged", "demand received", "grant sent", "intent copied",
+        "assign received", "attempt stored", "run started", "start reported", "end recorded", "outcome stored",
+        "outcome sent", "end copied", "outcome forgotten",
+    ),
+    GUARDIAN: (
+        "record stored", "copy sent", "acceptance answered", "intent stored", "assign sent", "start stored",
+        "final stored", "end told", "outcome acknowledged",
+    ),
+    LEADER: ("acceptance answered", "demand sent", "grant received"),
+    WORKER: (
+        "grant sent", "intent copied", "assign sent", "run asked for", "run recorded", "run started", "start stored",
+        "end to be recorded", "end recorded", "outcome received", "final stored", "end copied", "outcome acknowledged",
+    ),
+    EXECUTOR: ("attempt stored", "run handed over", "start reported", "outcome stored"),
+}  # fmt: skip
+
 # Before and after these a role has nothing to do with the task: its death would be that of any other node.
 SPANS = {
     OWNER: ("submission received", "outcome forgotten"),
@@ -108,11 +128,12 @@ class Cell:
         return all(death.step.held for death in self.deaths)
 
 
-def _cells() -> Iterator[Cell]:
+def _cells(*, everywhere: bool) -> Iterator[Cell]:
     names = [step.name for step in STEPS]
     for role, (first, last) in SPANS.items():
         for step in STEPS[names.index(first) : names.index(last) + 1]:
-            yield Cell((Death(step, (role,)),))
+            if everywhere or step.at is role or step.name in ALSO[role]:
+                yield Cell((Death(step, (role,)),))
 
 
 def _in_a_row() -> Iterator[Cell]:
@@ -127,6 +148,5 @@ def _in_a_row() -> Iterator[Cell]:
     yield Cell((Death(STEP["start stored"], (OWNER, WORKER)),))
 
 
-SINGLE = tuple(_cells())
-IN_A_ROW = tuple(_in_a_row())
-CELLS = SINGLE + IN_A_ROW
+CELLS = (*_cells(everywhere=False), *_in_a_row())
+EVERYWHERE = (*_cells(everywhere=True), *_in_a_row())
