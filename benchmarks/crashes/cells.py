@@ -35,6 +35,7 @@ class Step:
 
 STEPS = (
     Step("submission received", "received.Submitted", OWNER),
+    Step("record to be stored", "storing.tasks", OWNER),
     Step("record stored", "stored.tasks", OWNER),
     Step("copy sent", "sent.Guard.queued", OWNER),
     Step("copy received", "received.Guard.queued", GUARDIAN),
@@ -45,10 +46,12 @@ STEPS = (
     Step("demand received", "received.Demand", LEADER),
     Step("grant sent", "sent.Grant", LEADER),
     Step("grant received", "received.Grant", OWNER),
+    Step("intent to be stored", "storing.progress.placed", OWNER),
     Step("intent stored", "stored.progress.placed", OWNER),
     Step("intent copied", "stored.copies.placed", GUARDIAN),
     Step("assign sent", "sent.Assign", OWNER),
     Step("assign received", "received.Assign", WORKER),
+    Step("attempt to be stored", "storing.attempts.running", WORKER),
     Step("attempt stored", "stored.attempts.running", WORKER),
     Step("run handed over", "performed.Run", WORKER),
     Step("run asked for", "executor.asked", EXECUTOR),
@@ -58,9 +61,11 @@ STEPS = (
     Step("start stored", "stored.progress.running", OWNER),
     Step("end to be recorded", "executor.ending", EXECUTOR, held=False),
     Step("end recorded", "executor.ended", EXECUTOR, held=False),
+    Step("outcome to be stored", "storing.attempts.final", WORKER, held=False),
     Step("outcome stored", "stored.attempts.final", WORKER, held=False),
     Step("outcome sent", "sent.Outcomes", WORKER, held=False),
     Step("outcome received", "received.Outcomes", OWNER, held=False),
+    Step("final to be stored", "storing.progress.final", OWNER, held=False),
     Step("final stored", "stored.progress.final", OWNER, held=False),
     Step("end told", "sent.Guard.final", OWNER, held=False),
     Step("end copied", "stored.results.final", GUARDIAN, held=False),
@@ -69,25 +74,14 @@ STEPS = (
 )
 STEP = {step.name: step for step in STEPS}
 
-# At whose steps else a role dies: where what it has of the task, or what is on its way to it, is another than at the
-# step before. Left out are steps that change nothing for it; `EVERYWHERE` has those too.
+# At whose steps else a role dies in `CELLS`: where most is under way to or from it. `EVERYWHERE` has all of its span.
 ALSO = {
-    OWNER: (
-        "copy received", "copy stored", "copy acknowledged", "demand received", "grant sent", "intent copied",
-        "assign received", "attempt stored", "run started", "start reported", "end recorded", "outcome stored",
-        "outcome sent", "end copied", "outcome forgotten",
-    ),
-    GUARDIAN: (
-        "record stored", "copy sent", "acceptance answered", "intent stored", "assign sent", "start stored",
-        "final stored", "end told", "outcome acknowledged",
-    ),
-    LEADER: ("acceptance answered", "demand sent", "grant received"),
-    WORKER: (
-        "grant sent", "intent copied", "assign sent", "run asked for", "run recorded", "run started", "start stored",
-        "end to be recorded", "end recorded", "outcome received", "final stored", "end copied", "outcome acknowledged",
-    ),
-    EXECUTOR: ("attempt stored", "run handed over", "start reported", "outcome stored"),
-}  # fmt: skip
+    OWNER: ("copy stored", "grant sent", "attempt stored", "run started", "outcome stored", "end copied"),
+    GUARDIAN: ("copy sent", "acceptance answered", "assign sent", "final stored"),
+    LEADER: ("acceptance answered", "grant received"),
+    WORKER: ("grant sent", "assign sent", "run started", "end recorded", "final stored"),
+    EXECUTOR: ("attempt stored", "run handed over", "start reported"),
+}
 
 # Before and after these a role has nothing to do with the task: its death would be that of any other node.
 SPANS = {

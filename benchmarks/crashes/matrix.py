@@ -35,8 +35,11 @@ def play_all(
     threads = [threading.Thread(target=player.play, args=(number,)) for number in range(meshes)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:
+        player.stop()  # interrupted: what is being played is played to its end, so that no process is left
     return player.reports, player.left
 
 
@@ -75,6 +78,9 @@ class _Player:
                 return
             finals |= run.finals
         self.left += look_through(mesh, finals, rng)
+
+    def stop(self) -> None:
+        self._until_s = 0.0
 
     def _over(self) -> bool:
         return self._until_s is not None and time.monotonic() > self._until_s

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.crashes.cells import EXECUTOR, GUARDIAN, LEADER, OWNER, WORKER, Role, Step
-from benchmarks.local_mesh import Doc, LocalMesh, LocalNode, executor_pids, wait_until
+from benchmarks.local_mesh import WAIT_S, Doc, LocalMesh, LocalNode, executor_pids, wait_until
 from openclaw.errors import MeshError
 from openclaw.faultpoints import HIT, VARIABLE
 
@@ -78,7 +78,7 @@ class CrashMesh(LocalMesh):
 
     def _guardian_of(self, owner: LocalNode) -> LocalNode | None:
         taken = owner.control("submit", tasks=[{"kind": "command", "argv": ["true"]}])
-        owner.control("wait", ids=taken["ids"])
+        owner.control("wait", ids=taken["ids"], answer_s=WAIT_S)
         guardians = taken["guardians"]
         return self.nodes[guardians[0]["name"]] if guardians else None
 

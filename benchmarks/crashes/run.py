@@ -60,7 +60,7 @@ class Run:
         began = time.monotonic()
         try:
             self._play()
-        except Failed as error:
+        except (Failed, MeshError) as error:
             self.report.problems.append(str(error))
         finally:
             self.mesh.disarm()
@@ -138,17 +138,23 @@ class Run:
                     os.kill(pid, signal.SIGKILL)
             mesh.ledger.open(self.name)
             if not both_copies:
-                again = self._over_without(cast, submitting)
+                again = self._over_without(cast, gone, submitting)
         elif returns is Return.GIVEN_UP:
-            for node in gone:
-                wait_until(lambda node=node: mesh.known_down(node), f"{node.name} to be given up")  # type: ignore[misc]
+            self._given_up(gone)
         for node in reversed(gone) if both_copies and returns is Return.AWAY else gone:
             mesh.restart(node)
         mesh.ledger.open(self.name)
         return again or self._by_key(cast[OWNER], submitting)
 
-    def _over_without(self, cast: Cast, submitting: Submitting) -> dict[str, str]:
+    def _given_up(self, gone: list[LocalNode]) -> None:
+        def known() -> bool:
+            return all(self.mesh.known_down(node) for node in gone)
+
+        wait_until(known, f"{[node.name for node in gone]} to be given up", every_s=0.05)
+
+    def _over_without(self, cast: Cast, gone: list[LocalNode], submitting: Submitting) -> dict[str, str]:
         """What survives a machine that stays away is over before it comes back."""
+        self._given_up(gone)
         survivor = self._rng.choice(self.mesh.live())
         submitting.join(HIT_S)
         again = self._by_key(survivor, submitting)
