@@ -10,7 +10,7 @@ from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.effects import CancelAsked, Received, Submitted
 from openclaw.exec.guards import pack
-from openclaw.ids import Epoch, Incarnation, TaskId, keyed_task_id
+from openclaw.ids import Epoch, Incarnation, TaskId, Token, keyed_task_id
 from openclaw.messages import Status
 from openclaw.records import Copy, Exit, Kind, Needs, Progress, State, Submission, Table
 
