@@ -14,7 +14,7 @@ from openclaw.messages import Coordinator
 from openclaw.notes import Settled
 from openclaw.records import EpochRow, Tier
 from sims.planted.base import Mutant, says, without
-from sims.planted.worlds import sleepy, turning
+from sims.planted.worlds import busy, sleepy, turning
 
 
 def one_order_for_all_terms(_true: Any) -> Any:
@@ -106,7 +106,34 @@ def burns_nothing(true: Any) -> Any:
     return offer
 
 
+def the_gone_lead_on(true: Any) -> Any:
+    """What becomes of the leader is not looked at."""
+
+    def gone(self: Any, node: Any, left: bool, now: float) -> Any:
+        leader = self.leader
+        return [] if leader is not None and leader.node == node else true(self, node, left, now)
+
+    return gone
+
+
 ELECTION = (
+    Mutant(
+        "the gone lead on",
+        "whoever is gone leads nobody",
+        ("reasons",),
+        bully.Bully,
+        "_on_gone",
+        the_gone_lead_on,
+    ),
+    Mutant(
+        "stops without a word",
+        "a leader that stops offers its term first",
+        ("turns",),
+        bully.Bully,
+        "_on_stop",
+        says([]),
+        busy,
+    ),
     Mutant(
         "an offer burns nothing",
         "no term is offered twice",

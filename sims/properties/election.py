@@ -266,7 +266,7 @@ class TurnsArePlanned(Property):
         "A leader offers a fresh term when its turn is over, not before, to the best-ranked of that term; "
         "before it stops it offers it too; nobody else offers anything."
     )
-    hears = (Second,)
+    hears = (Second, StopAsked)
     says = (Offer,)
 
     def __init__(self, views: Views) -> None:
@@ -289,6 +289,9 @@ class TurnsArePlanned(Property):
         for to, offer in offers:
             self._judge(host, view, to, offer, key, now, stopping)
             self._burned[key] = offer.term
+        told = bool(offers) or key in self._burned or not view.live
+        if isinstance(event, StopAsked) and not told and _alike(host):
+            self.fail(f"{host.name} leads under {leader}, stops, and offers the next term to nobody")
         self._due(host, view, key, now, effects)
 
     def _began(self, view: View) -> float:
@@ -312,7 +315,7 @@ class TurnsArePlanned(Property):
             self.fail(f"{host.name} offers term {offer.term} again")
         if to not in view.live:
             self.fail(f"{host.name} offers term {offer.term} to {to}, which does not live")
-        if {other.meta.tier for other in host.world.hosts.values()} == {Tier.MAINS}:
+        if _alike(host):
             best = min([host.id, *view.live], key=lambda node: rank(offer.term, node))
             if to != best:
                 self.fail(f"{host.name} offers term {offer.term} to {to}, and {best} is best")
@@ -328,7 +331,12 @@ class TurnsArePlanned(Property):
         settled = all(view.members[node].status is Status.ALIVE for node in view.live)
         if alone or not settled or self._views.gap_s(host) > 1.0 or key in self._burned:
             return
-        if {h.meta.tier for h in host.world.hosts.values()} == {Tier.MAINS}:
+        if _alike(host):
             self.fail(
                 f"{host.name} leads under {key[2]} for {over_s:.1f} s more than its turn, and offers it to nobody"
             )
+
+
+def _alike(host: Host) -> bool:
+    """Whether no machine of this mesh should lead before another."""
+    return {other.meta.tier for other in host.world.hosts.values()} == {Tier.MAINS}
