@@ -116,7 +116,20 @@ def the_gone_lead_on(true: Any) -> Any:
     return gone
 
 
+def kinds_are_alike(true: Any) -> Any:
+    return lambda term, node, _tier: true(term, node, Tier.MAINS)
+
+
 ELECTION = (
+    Mutant(
+        "kinds are alike",
+        "a laptop leads only where nothing better lives",
+        ("turns",),
+        rank,
+        "rank",
+        kinds_are_alike,
+        turning,
+    ),
     Mutant(
         "the gone lead on",
         "whoever is gone leads nobody",

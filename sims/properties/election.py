@@ -315,10 +315,9 @@ class TurnsArePlanned(Property):
             self.fail(f"{host.name} offers term {offer.term} again")
         if to not in view.live:
             self.fail(f"{host.name} offers term {offer.term} to {to}, which does not live")
-        if _alike(host):
-            best = min([host.id, *view.live], key=lambda node: rank(offer.term, node))
-            if to != best:
-                self.fail(f"{host.name} offers term {offer.term} to {to}, and {best} is best")
+        best = _best(host, view, offer.term)
+        if best is not None and to != best:
+            self.fail(f"{host.name} offers term {offer.term} to {to}, and {best} is best")
 
     def _due(
         self, host: Host, view: View, key: tuple[Host, int, Epoch], now: float, effects: Sequence[Effect]
@@ -340,3 +339,13 @@ class TurnsArePlanned(Property):
 def _alike(host: Host) -> bool:
     """Whether no machine of this mesh should lead before another."""
     return {other.meta.tier for other in host.world.hosts.values()} == {Tier.MAINS}
+
+
+def _best(host: Host, view: View, term: int) -> NodeId | None:
+    """Who should lead this term, by kind of machine first; None while one has not said yet what it is."""
+    nodes = [host.id, *view.live]
+    if any(node not in view.metas for node in nodes):
+        return None
+    tiers = {node: view.metas[node].tier for node in nodes}
+    willing = [node for node in nodes if tiers[node] is not Tier.NO_LEAD] or nodes
+    return min(willing, key=lambda node: (list(Tier).index(tiers[node]), rank(term, node)))
