@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sims.host import Host
 
 
+_INTRODUCED_S = 5.0  # sims.warm
+
+
 class NewsIsPassedOn(Property):
     name = "news is passed on"
     sentence = (
@@ -34,9 +37,12 @@ class NewsIsPassedOn(Property):
         if isinstance(event, Started):
             self._news[host] = {}
         news = self._news.setdefault(host, {})
-        if isinstance(event, StopAsked) or self._views.of(host).stopping:
+        view = self._views.of(host)
+        if isinstance(event, StopAsked) or view.stopping:
             news.clear()  # its last word is of itself
             return
+        if host.world.network.warm and clock(host) < view.started_at + _INTRODUCED_S:
+            return  # the world says who is there, and takes back that it is news
         for effect in effects:
             if type(effect) is MemberChanged:
                 if effect.status is Status.LEFT:
@@ -101,10 +107,11 @@ class TheNewestLoadIsShown(Property):
         members = self._views.of(host).members
         for beat in () if head is None else head.beats:
             held, known = self._beats.get((host, beat.node)), members.get(beat.node)
-            newer = held is None or (held.boot == beat.boot and held.number < beat.number)
-            as_known = known is not None and known.incarnation.boot == beat.boot and head is not None
-            if newer and as_known and head is not None and not head.rumours:
-                self._beats[host, beat.node] = beat
+            told_of = head is not None and any(rumour.node == beat.node for rumour in head.rumours)
+            as_known = known is not None and known.incarnation.boot == beat.boot and not told_of
+            if as_known and (held is None or held.boot == beat.boot):
+                if held is None or held.number < beat.number:
+                    self._beats[host, beat.node] = beat
             elif beat.node != host.id:
                 self._look(host, beat, held)
 
