@@ -71,8 +71,8 @@ class GuardedIsKept(Property):
             old = host.disk.copy_of(new.progress.task)
             if old is None or not old.told or old.progress.claim != new.progress.claim:
                 continue
-            ended = old.progress.state.final and not new.progress.state.final
-            if ended or old.progress.moves > new.progress.moves:
+            # What is over may be kept anew by word from before, until its owner is asked: it is not forgotten.
+            if not old.progress.state.final and old.progress.moves > new.progress.moves:
                 self.fail(
                     f"{host.name} keeps {new.progress.state} of {store.key} in place of {old.progress.state}"
                 )
