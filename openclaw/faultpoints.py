@@ -8,6 +8,7 @@ started again with the same environment, and a test can tell a kill that missed 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -60,10 +61,11 @@ class FaultFile:
         except FileNotFoundError:
             return  # another process was first
         with hit.open("a") as file:
-            file.write(f"{os.getpid()}\n")
+            file.write(f"\n{os.getpid()}\n")
         time.sleep(LEAVES_S)
         for pid in sorted(armed.pids or (os.getpid(),), key=lambda pid: pid == os.getpid()):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def read(text: str) -> Armed:

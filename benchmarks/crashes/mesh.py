@@ -7,6 +7,8 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import psutil
+
 from benchmarks.crashes.cells import EXECUTOR, GUARDIAN, LEADER, OWNER, WORKER, Role, Step
 from benchmarks.local_mesh import WAIT_S, Doc, LocalMesh, LocalNode, executor_pids, wait_until
 from openclaw.errors import MeshError
@@ -117,10 +119,19 @@ class CrashMesh(LocalMesh):
 
     @staticmethod
     def _pid(node: LocalNode, role: Role) -> int:
-        if role is EXECUTOR:
-            (pid,) = executor_pids(node.state_dir)
-            return pid
         assert node.process is not None
+        if role is EXECUTOR:
+            launcher = node.process.pid  # what it starts is no executor yet: that has left it
+            found: list[int] = []
+
+            def one() -> bool:
+                found[:] = [
+                    pid for pid in executor_pids(node.state_dir) if parent(pid) not in (None, launcher)
+                ]
+                return len(found) == 1
+
+            wait_until(one, f"the executor of {node.name}")
+            return found[0]
         return node.process.pid
 
     def live(self) -> list[LocalNode]:
@@ -143,6 +154,13 @@ class CrashMesh(LocalMesh):
     def left_behind(self) -> list[str]:
         """What nodes still keep of attempts, though everything is over."""
         return [str(run) for node in self.nodes.values() for run in (node.state_dir / "runs").iterdir()]
+
+
+def parent(pid: int) -> int | None:
+    try:
+        return int(psutil.Process(pid).ppid())
+    except psutil.NoSuchProcess:
+        return None
 
 
 def alive(node: LocalNode) -> bool:

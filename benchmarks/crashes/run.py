@@ -20,6 +20,7 @@ from benchmarks.crashes.cells import EXECUTOR, GUARDIAN, OWNER, Cell, Death
 from benchmarks.crashes.mesh import FINAL, Cast, CrashMesh, Submitting, alive, show
 from benchmarks.local_mesh import Doc, Failed, LocalNode, executor_pids, wait_until
 from openclaw.errors import MeshError
+from openclaw.faultpoints import read
 
 HIT_S = 20.0
 AGREED_S = 20.0
@@ -61,7 +62,9 @@ class Run:
         try:
             self._play()
         except (Failed, MeshError) as error:
-            self.report.problems.append(str(error))
+            dead = [node for node in self.mesh.nodes.values() if not alive(node)]
+            logs = [f"{node.name} is dead; its log ends:\n{node.log()[-2000:]}" for node in dead]
+            self.report.problems.append("\n".join((str(error), *logs)))
         finally:
             self.mesh.disarm()
             self.mesh.ledger.open(self.name)
@@ -112,16 +115,17 @@ class Run:
                 wait_until(hit.exists, "", HIT_S, 0.005)
             except Failed:
                 raise Failed(f"{death}: the kill missed its point") from None
-            self._dead(death, cast, int(hit.read_text().split()[-1]))
+            self._dead(death, cast, hit.read_text())
         return submitting
 
     @staticmethod
-    def _dead(death: Death, cast: Cast, passed_by: int) -> None:
+    def _dead(death: Death, cast: Cast, hit: str) -> None:
         for role in death.victims:
             process = cast[role].process
             if role is EXECUTOR:
-                if death.step.at is EXECUTOR:
-                    wait_until(lambda: not lives(passed_by), "the executor to be dead")
+                armed, passed_by = hit.splitlines()
+                pids = read(armed).pids or (int(passed_by),)
+                wait_until(lambda pids=pids: not any(map(lives, pids)), "the executor to be dead")  # type: ignore[misc]
             elif process is not None and process.wait(HIT_S) != -signal.SIGKILL:
                 raise Failed(f"{death}: it ended by itself, with {process.returncode}")
 
