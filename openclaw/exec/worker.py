@@ -1,8 +1,7 @@
 """The worker: decides what runs on this node, and keeps each outcome until its owner has it.
 
-Promises: nothing starts that the fences, the epoch, the roster or our own policy forbid; what starts is on
-disk first; no more runs at once than there are slots, memory and GPUs for, first come, first served; whatever is
-refused or sworn off never starts under that token.
+Promises: nothing starts that the fences, the epoch, the roster or our own policy forbid; whatever is refused or sworn
+off never starts under that token. What of it waits and runs, and in what order, is `bench`'s.
 """
 
 from __future__ import annotations
@@ -12,60 +11,20 @@ from collections.abc import Mapping
 from openclaw import effects as e
 from openclaw import messages as m
 from openclaw import notes as n
-from openclaw.config import Settings
-from openclaw.exec.admission import DISK_LOW, Admission
-from openclaw.exec.deliveries import Deliveries
-from openclaw.exec.fences import Fences
+from openclaw.exec.admission import DISK_LOW
+from openclaw.exec.bench import Workbench
 from openclaw.exec.jobs import HOLDING, Job, Phase
-from openclaw.exec.leases import Leases
-from openclaw.exec.news import News
-from openclaw.exec.quick import Quick
-from openclaw.exec.room import Line, Room, Taken
+from openclaw.exec.room import Taken
 from openclaw.ids import Claim, NodeId, TaskId, Token
 from openclaw.messages import Holding, Status
-from openclaw.records import REFUSED, Attempt, Exit, Held, Kind, Member, Restored, Size, Table
+from openclaw.records import Held, Kind, Member, Table
 
 _STOP_MARGIN_S = 2.0
 _ASKS_DEFERRED_MAX = 1024
-_NOTHING = Size(0)
 TAKEN_BACK = "another node has nothing to do"
-HELD_UP = "what was before it takes long"
 
 
-class Worker:
-    def __init__(self, me: NodeId, boot: str, settings: Settings, rng: e.Rng, restored: Restored) -> None:
-        self.settings = settings
-        self._admission = Admission(me, boot, settings, restored.epoch)
-        self._fences = Fences(settings.fences_max)
-        self._deliveries = Deliveries(settings)
-        self._news = News(me, boot, settings, rng)
-        self._jobs: dict[TaskId, Job] = {}
-        self._waiting = Line()
-        self._room = Room()
-        self._quick = Quick(settings)
-        self._leases = Leases(settings)
-        self._peers: dict[NodeId, tuple[Status, str]] = {me: (Status.ALIVE, boot)}
-        self._executor_up = False
-        self._executor_life = 0
-        self._deferred: list[tuple[m.Ask | m.Seek, NodeId]] = []
-        self._stop_by_s: float | None = None
-        self._retell_due_s: float | None = None
-        self._flush_due_s: float | None = None
-        for attempt in restored.attempts:
-            self._restore(attempt)
-
-    @property
-    def running(self) -> int:
-        return self._room.running
-
-    @property
-    def queued(self) -> int:
-        return len(self._waiting)
-
-    def held(self) -> list[tuple[TaskId, Token, NodeId]]:
-        """Every attempt that this node has, with its owner: for people who ask where a task is."""
-        return [(job.task, job.token, job.owner) for job in self._jobs.values()]
-
+class Worker(Workbench):
     # --- the door --------------------------------------------------------------------------------
 
     def handle(self, event: e.Event | n.Note, now: float) -> list[e.Effect]:
@@ -148,14 +107,6 @@ class Worker:
                 self._news.room(sender, seq, load, free)
         return []
 
-    @property
-    def _whole(self) -> Size:
-        """What there is to run on, taken or not."""
-        return self._admission.size if self._executor_up else _NOTHING
-
-    def _alive(self, node: NodeId) -> bool:
-        return node in self._peers and self._peers[node][0] is Status.ALIVE
-
     # --- what is given to us ---------------------------------------------------------------------
 
     def _assigned(self, assign: m.Assign, sender: NodeId, now: float) -> list[e.Effect]:
@@ -196,10 +147,6 @@ class Worker:
                 self._queue(job)
         return effects
 
-    def _queue(self, job: Job, *, front: bool = False) -> None:
-        job.in_line = True
-        self._waiting.add(job, front=front)
-
     def _no_place(self, older: Job | None) -> str:
         """Why there is no place for a task, of which we may have an `older` attempt."""
         if older is not None and older.phase not in (Phase.WAITING, Phase.MAYBE):
@@ -208,6 +155,31 @@ class Worker:
         if len(self._waiting) >= self._admission.queue_max:
             return "its queue is full"
         return ""
+
+    def _hand_back(self, reason: str) -> None:
+        """Everything that waits goes back to its owner, if there is a `reason`."""
+        for job in [*self._waiting, *self._leases.waiting()] if reason else ():
+            self._drop_waiting(job)
+            self._news.returned(job.owner, job.task, job.token, reason)
+
+    def _recalled(self, recall: m.Recall) -> None:
+        """What came last goes back first, if it could run where there is nothing to do."""
+        could = [job for job in self._waiting if self._admission.could(recall.idle, job.needs)]
+        back = could[-recall.count :]
+        for job in back:
+            self._drop_waiting(job)
+            self._news.returned(job.owner, job.task, job.token, TAKEN_BACK, taken_back=True)
+
+    def _leased(self, message: m.Leased, sender: NodeId) -> list[e.Effect]:
+        effects: list[e.Effect] = []
+        for job in self._leases.granted(message, sender):
+            if job.phase is Phase.RUNNING:
+                effects.append(e.Extend(job.task, job.token, job.lease_until_s))
+            elif not job.in_line:
+                self._queue(job)
+        return effects
+
+    # --- what owners ask -------------------------------------------------------------------------
 
     def _asked(self, ask: m.Ask, sender: NodeId) -> None:
         if not self._executor_up:
@@ -287,141 +259,7 @@ class Worker:
             self._fences.raise_to(task, Token(seek.takeover, sender, 0, 0))
         self._news.found(sender, m.Found(seek.seq, tuple(found)))
 
-    def _tell(self, job: Job) -> None:
-        self._news.have(job.owner, job.task, job.token, HOLDING[job.phase])
-
-    def _drop_waiting(self, job: Job) -> None:
-        if job.in_line:
-            self._waiting.remove(job)
-        self._leases.drop(job.task)
-        del self._jobs[job.task]
-
-    def _hand_back(self, reason: str) -> None:
-        """Everything that waits goes back to its owner, if there is a `reason`."""
-        for job in [*self._waiting, *self._leases.waiting()] if reason else ():
-            self._drop_waiting(job)
-            self._news.returned(job.owner, job.task, job.token, reason)
-
-    def _recalled(self, recall: m.Recall) -> None:
-        """What came last goes back first, if it could run where there is nothing to do."""
-        could = [job for job in self._waiting if self._admission.could(recall.idle, job.needs)]
-        back = could[-recall.count :]
-        for job in back:
-            self._drop_waiting(job)
-            self._news.returned(job.owner, job.task, job.token, TAKEN_BACK, taken_back=True)
-
-    # --- what runs -------------------------------------------------------------------------------
-
-    def _leased(self, message: m.Leased, sender: NodeId) -> list[e.Effect]:
-        effects: list[e.Effect] = []
-        for job in self._leases.granted(message, sender):
-            if job.phase is Phase.RUNNING:
-                effects.append(e.Extend(job.task, job.token, job.lease_until_s))
-            elif not job.in_line:
-                self._queue(job)
-        return effects
-
-    def _start(self, now: float) -> list[e.Effect]:
-        """Who is first and does not fit yet holds back the others, or the small would starve the large."""
-        effects: list[e.Effect] = []
-        whole, life = self._whole, self._executor_life
-        while self._stop_by_s is None:
-            job = self._waiting.first()
-            if job is None or not self._room.fits(job.size, self._quick.room(job, whole)):
-                break
-            self._waiting.remove(job)
-            job.in_line = False
-            if job.no_overlap and not self._leases.enough(job, now):
-                continue  # back in line with its next one
-            job.phase = Phase.RUNNING
-            self._room.enter(job, whole)
-            effects.append(e.Store(Table.ATTEMPTS, job.task, job.row()))
-            effects.append(
-                e.Run(
-                    task=job.task,
-                    token=job.token,
-                    owner=job.owner,
-                    payload=job.payload,
-                    epoch=job.epoch,
-                    life=life,
-                    gpus=job.gpus,
-                    slots=job.size.slots,
-                    until_s=job.lease_until_s,
-                )
-            )
-            if job.volatile:
-                job.payload = b""  # never asked for again under this token
-        return effects
-
-    def _started(self, task: TaskId, token: Token, started: float) -> None:
-        job = self._jobs.get(task)
-        if job is not None and job.token == token and job.phase is Phase.RUNNING:
-            job.payload = b""
-            self._news.started(job.owner, task, token, started)
-
-    def _handed_back(self, task: TaskId, token: Token) -> list[e.Effect]:
-        """It waits here again, where the leader can have it taken to another node."""
-        self._quick.held_up = True
-        job = self._jobs.get(task)
-        if job is None or job.token != token or job.phase is not Phase.RUNNING or job.ending:
-            return []
-        if job.payload:
-            return self._again(job)
-        self._room.leave(job)  # a former self of this node sent it there: its payload is not here any more
-        self._news.returned(job.owner, task, token, HELD_UP)
-        return self._forget(job)
-
-    def _exited(self, task: TaskId, token: Token, exit: Exit) -> list[e.Effect]:
-        job = self._jobs.get(task)
-        if job is None or job.token != token:
-            return [e.Forget(task, token)]
-        if job.phase not in (Phase.RUNNING, Phase.UNKNOWN, Phase.MAYBE):
-            return []
-        if job.phase is Phase.RUNNING:
-            self._room.leave(job)
-        self._leases.drop(task)
-        self._quick.held_up = False
-        if exit.ended_by == REFUSED:
-            self._news.returned(job.owner, task, token, exit.error)
-            return self._forget(job)
-        job.phase, job.payload = Phase.ENDED, b""
-        self._news.ended(job.owner, task, token)
-        if not self._admission.member(job.owner):
-            return self._forget(job)
-        self._deliveries.add(job.owner, m.Outcome(task, token, exit))
-        return [e.Store(Table.ATTEMPTS, task, job.row(exit))]
-
-    def _acknowledged(self, task: TaskId, token: Token, sender: NodeId) -> list[e.Effect]:
-        job = self._jobs.get(task)
-        if job is None or job.token != token or job.owner != sender:
-            return []
-        return self._forget(job) if job.phase in (Phase.ENDED, Phase.MAYBE) else []
-
-    def _forget(self, job: Job) -> list[e.Effect]:
-        self._deliveries.acknowledged(job.owner, job.task)
-        self._leases.drop(job.task)
-        del self._jobs[job.task]
-        return [e.Store(Table.ATTEMPTS, job.task, None), e.Forget(job.task, job.token)]
-
-    def _kill(self, job: Job, reason: str, grace_s: float) -> list[e.Effect]:
-        """End what runs, once; its exit is the confirmation."""
-        if job.ending:
-            return []
-        job.ending = reason
-        return [e.Kill(job.task, job.token, reason, grace_s)]
-
-    # --- the executor ----------------------------------------------------------------------------
-
-    def _restore(self, attempt: Attempt) -> None:
-        phase = Phase.UNKNOWN if attempt.exit is None else Phase.ENDED
-        job = Job(
-            attempt.task, attempt.token, attempt.owner, phase, size=attempt.size, gpus=attempt.gpus,
-            takeover=attempt.takeover, submitter=attempt.submitter, no_overlap=attempt.no_overlap,
-        )  # fmt: skip
-        self._jobs[attempt.task] = job
-        self._fences.raise_to(attempt.task, attempt.token)
-        if attempt.exit is not None:
-            self._deliveries.add(attempt.owner, m.Outcome(attempt.task, attempt.token, attempt.exit))
+    # --- the executor, the others, and our own end -----------------------------------------------
 
     def _reconcile(self, held: tuple[Held, ...], now: float) -> list[e.Effect]:
         """The executor has told all that it holds: settle every attempt that we were not sure of."""
@@ -456,25 +294,6 @@ class Worker:
             else:
                 self._sought(question, sender)
         return effects
-
-    def _again(self, job: Job) -> list[e.Effect]:
-        """What we asked for in this life never started: it is first in the queue, under its token."""
-        self._room.leave(job)
-        job.phase = Phase.WAITING
-        self._queue(job, front=True)
-        return [e.Store(Table.ATTEMPTS, job.task, None)]
-
-    def _adopt(self, job: Job, now: float) -> list[e.Effect]:
-        if job.no_overlap:
-            self._leases.add(job, now)
-        if job.phase is not Phase.RUNNING:
-            self._room.enter(job, self._whole)
-        job.phase, job.payload = Phase.RUNNING, b""
-        self._tell(job)
-        reason, job.ending = job.ending, ""
-        return self._kill(job, reason, self.settings.kill_grace_s) if reason else []
-
-    # --- the others, and our own end -------------------------------------------------------------
 
     def _member(self, node: NodeId, status: Status, boot: str) -> None:
         before = self._peers.get(node)
