@@ -60,8 +60,7 @@ class Fleet:
             yield from client.stream(op, **fields)
 
     def kill_every(self, every_s: float, ending: threading.Event) -> None:
-        """Until `ending`: a node, its executor, or both with all that they run, as when a machine dies, by lot; what
-        was killed is back before the next."""
+        """Until `ending`: a node, its executor, or both, by lot; what was killed is back before the next."""
         while not ending.wait(every_s - self.now_s() % every_s):
             node = self.mesh[self._rng.choice(self.names)]
             what = self._rng.choice(("node", "executor", "both"))
@@ -71,8 +70,6 @@ class Fleet:
                 kill_executors(node)
                 continue
             self._away.add(node.name)
-            if what == "both":
-                kill_commands(node)
             node.kill()
             if what == "both":
                 kill_executors(node)
@@ -89,17 +86,4 @@ def kill_executors(node: LocalNode) -> None:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
-            continue
-
-
-def kill_commands(node: LocalNode) -> None:
-    """All that its executors run. They are stopped first, so that nothing starts meanwhile."""
-    import psutil
-
-    for pid in executor_pids(node.state_dir):
-        try:
-            os.kill(pid, signal.SIGSTOP)
-            for child in psutil.Process(pid).children(recursive=True):
-                child.kill()
-        except (ProcessLookupError, psutil.NoSuchProcess):
             continue

@@ -34,6 +34,7 @@ from openclaw.executor.process import (
 )
 from openclaw.executor.queue import Queue
 from openclaw.executor.run import DRAIN_S, FOREVER, LOGS, Phase, Run
+from openclaw.executor.warden import Warden
 from openclaw.faultpoints import passed
 from openclaw.handlers.pool import Pool
 from openclaw.platform import boot_clock_s, boot_id, exit_fd, free_disk_bytes, process_start
@@ -66,6 +67,7 @@ class Supervisor:
         self.running: dict[str, Run] = {}
         self.queue = Queue()
         self.leases = Leases()
+        self.warden = Warden()
         self.jobs: deque[Iterator[None]] = deque()
         self.removals: deque[Iterator[None]] = deque()
         self.unwritten: dict[str, tuple[int, ExitRow]] = {}
@@ -74,7 +76,7 @@ class Supervisor:
         self.started: list[tuple[str, TokenRow, float]] = []
         self.exited: list[tuple[str, TokenRow, ExitRow]] = []
         self.handed_back: list[tuple[str, TokenRow]] = []
-        self.pool = Pool(state_dir, base, selector, groups, self.started, self.exited)
+        self.pool = Pool(state_dir, base, selector, groups, self.warden, self.started, self.exited)
 
     # --- what the node asks ----------------------------------------------------------------------
 
@@ -137,10 +139,21 @@ class Supervisor:
         passed("executor.spawned")
         exits = exit_fd(process.pid)
         run = Run(spec, name, folder, mark, process, exits, record_fd, now, wall, confinement)
+        if spec.until_s:
+            self._watch(run, now)
         self.running[name] = run
         self.queue.taken += spec.slots
         self.selector.register(run.exit_fd, selectors.EVENT_READ, run)
         self.started.append((spec.task, spec.token, wall))
+
+    def _watch(self, run: Run, now: float) -> None:
+        """What has a lease must not outlive us: nobody would end it in time."""
+        try:
+            self.warden.watch(run.process.pid)
+        except OSError as error:
+            run.end(
+                "spawn", 0.0, now, f"nobody would end it in time: no /bin/sh can be started: {error.strerror}"
+            )
 
     def _confined(self, spec: Spec, name: str) -> AbstractContextManager[Confinement]:
         if not (spec.memory_bytes or spec.cpus):
@@ -356,6 +369,7 @@ class Supervisor:
 
     def _reap(self, run: Run, now: float) -> None:
         run.kill()
+        self.warden.release(run.process.pid)
         run.process.wait()
         run.phase = Phase.DRAINING
         run.kill_at = now + DRAIN_S

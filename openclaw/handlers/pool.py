@@ -23,6 +23,7 @@ from openclaw import config
 from openclaw.executor.frames import Oversized
 from openclaw.executor.paths import marker
 from openclaw.executor.process import ERROR_CHARS_MAX, ExitRow, Spec, TokenRow, exit_code
+from openclaw.executor.warden import Warden
 from openclaw.handlers.process import FOREVER, Call, Kind, Process, launch
 from openclaw.platform_limits import Group, Groups, confined
 
@@ -56,11 +57,12 @@ class Pool:
         base: dict[str, str],
         selector: selectors.BaseSelector,
         groups: Groups | None,
+        warden: Warden,
         started: list[tuple[str, TokenRow, float]],
         exited: list[tuple[str, TokenRow, ExitRow]],
     ) -> None:
         self._state_dir = state_dir
-        self._selector, self._groups = selector, groups
+        self._selector, self._groups, self._warden = selector, groups, warden
         self._emptying: list[Group] = []
         self._spawned = 0
         name, _, value = marker(Path(state_dir), MARK).partition("=")
@@ -271,6 +273,7 @@ class Pool:
             return
         process.look_at = now + LOOK_EVERY_S
         self._processes.append(process)
+        self._warden.watch(process.pid)
         process.send("load", self._offer.references, self._offer.folders, kind.gpus)
 
     def _log(self, slot: int) -> str:
@@ -377,6 +380,7 @@ class Pool:
     def _bury(self, process: Process, now: float) -> None:
         """It has ended: so has what it worked on, and what it had not begun starts again elsewhere."""
         self._processes.remove(process)
+        self._warden.release(process.pid)
         returncode = process.reap()
         calls, process.calls = process.calls, deque()
         if calls:

@@ -161,6 +161,11 @@ class Process:
         if self.confinement.group:
             self.confinement.group.kill()
 
+    @property
+    def pid(self) -> int:
+        """Also of its process group."""
+        return self._popen.pid
+
     def reap(self) -> int:
         """How it ended, as `subprocess` says it; what its handlers left running ends too."""
         self.kill()

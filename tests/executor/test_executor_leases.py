@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from executor_node import Node, command, node, shell, token, until
 
 from openclaw.executor.link import RunSpec
 from openclaw.ids import TaskId
-from openclaw.platform import boot_clock_s
+from openclaw.platform import boot_clock_s, living
 
 DEAF = "trap '' TERM; echo x > ready; while :; do sleep 0.01; done"
 
@@ -63,6 +65,30 @@ def test_a_lease_that_was_put_off_while_its_inputs_were_brought_counts(tmp_path:
         async with node(tmp_path) as here:
             here.link.extend(TaskId("t"), token(), boot_clock_s() + 3600.0)
             assert (await here.run(leased(command("t", "true"), -1.0))).code == 0
+
+    go(test())
+
+
+def test_what_has_a_lease_dies_with_its_executor(tmp_path: Path) -> None:
+    """Nobody could end it in time: also where the node is dead, and no other executor follows."""
+
+    async def test() -> None:
+        first = Node(tmp_path)
+        await first.up()
+        spec = leased(shell("t", "echo $$ > ready; sleep 60 & sleep 60"), 60.0)
+        pid = int(await first.ready(spec))
+        await first.link.detach()
+        os.kill(await first.executor_pid(), signal.SIGKILL)
+        await until(lambda: not living(pid, ""))
+
+    go(test())
+
+
+def test_what_has_ended_is_not_watched_any_more(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with node(tmp_path) as here:
+            for number in range(20):
+                assert (await here.run(leased(shell(f"t{number}", "exit 3"), 60.0))).code == 3
 
     go(test())
 
