@@ -44,7 +44,7 @@ class Place:
 
     @property
     def load(self) -> int:
-        return self.taken.slots
+        return self.taken.slots if self.outstanding else self.reported.slots
 
     def release(self, grant: int, count: int) -> None:
         left = self.outstanding.get(grant, 0) - count
@@ -144,13 +144,17 @@ class Book:
             for part in given.grant.rows if given.grant.seq > seen else ():
                 self.open[owner, part.row] = self.open.get((owner, part.row), 0) - part.count
 
-    def uneven(self, alive: set[NodeId]) -> bool:
-        idle = [
-            n
-            for n, place in self.places.items()
-            if n in alive and not place.queued and place.load < place.slots
-        ]
-        return bool(idle) and any(place.queued for place in self.places.values())
+    @property
+    def queueing(self) -> bool:
+        """Whether anybody has a queue."""
+        return any(place.queued for place in self.places.values())
+
+    def idle(self, alive: set[NodeId]) -> bool:
+        """Whether somebody has nothing to do."""
+        return any(
+            node in alive and not place.queued and place.load < place.slots
+            for node, place in self.places.items()
+        )
 
     def _expire(self, before: float) -> None:
         for lease in [lease for lease in self.leases if lease.at <= before]:

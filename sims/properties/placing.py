@@ -185,11 +185,13 @@ class GrantsAreTheLeaders(Leading):
                 if book.since_before.get((other, part.row), 0.0) > book.since[owner, row.row]:
                     self.fail(f"{host.name} grants {part} to {other} while {row} of {owner} starves")
 
-    def _evens_out(self, host: Host, book: Book, effects: Sequence[Effect], now: float) -> None:
+    def _alive(self, host: Host) -> set[NodeId]:
         members = self._views.of(host).members
-        alive = {node for node, known in members.items() if known.status is Status.ALIVE} | {host.id}
+        return {node for node, known in members.items() if known.status is Status.ALIVE} | {host.id}
+
+    def _evens_out(self, host: Host, book: Book, effects: Sequence[Effect], now: float) -> None:
         asked = any(isinstance(effect, Send) and isinstance(effect.message, Recall) for effect in effects)
-        if asked or not book.uneven(alive):
+        if asked or not book.queueing or not book.idle(self._alive(host)):
             book.uneven_since = None
         elif book.uneven_since is None:
             book.uneven_since = now
