@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from openclaw.effects import StopAsked, Store
 from openclaw.election import bully
-from openclaw.exec import deliveries, demand, ledger, outbox, timers, watch, worker
+from openclaw.exec import bench, deliveries, demand, ledger, outbox, timers, watch, worker
 from openclaw.gossip import prober, roll, voice
 from openclaw.messages import Outcomes, Status
 from openclaw.notes import MemberChanged
@@ -297,7 +297,7 @@ LIFECYCLES = (
         "every end is good",
         "a worker tells an end as it was",
         ("ends are witnessed",),
-        worker.Worker,
+        bench.Workbench,
         "_exited",
         every_end_is_good,
     ),

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from openclaw.exec import (
+    bench,
     leader,
     news,
     placing,
@@ -62,7 +63,7 @@ def taken_back_and_started(true: Any) -> Any:
     """Says "not started", and starts it in its turn."""
 
     def recalled(self: Any, recall: Any) -> None:
-        with planted(worker.Worker, "_drop_waiting", does_nothing):
+        with planted(bench.Workbench, "_drop_waiting", does_nothing):
             true(self, recall)
 
     return recalled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from sims.faults import DiskFull, Drain, Stop, Work
+from sims.faults import DiskFull, Drain, Forget, Stop, Work
 from sims.marks import MARKS, REQUIRED, SELDOM, Marks
 from sims.plan import Plan
 from sims.planted.worlds import draining, dying, hasty, hostile, hurried, mute, sleepy, turning
@@ -16,7 +16,7 @@ ROUNDS = 30
 
 
 def busy(seed: int) -> Plan:
-    """Much is cancelled as it runs or ends, disks are full, and nodes stop and come back soon."""
+    """Much is cancelled as it runs or ends, disks are full, nodes stop and come back soon, and one forgets."""
     work = [
         Work(
             at=2.0 + k / 2,
@@ -30,8 +30,9 @@ def busy(seed: int) -> Plan:
     full = [DiskFull(at=4.0 + 5 * k, host=f"n{k}", for_s=2.0) for k in range(3)]
     stops = [Stop(at=5.0 + 5 * k, host=f"n{k}", keep=k % 2 == 0, down_s=1.0) for k in range(4)]
     drains = [Drain(at=3.0 + k, host=f"n{k % 4}", for_s=0.5) for k in range(14)]
+    forgets = [Forget(at=15.0 + k, host=f"n{k % 4}") for k in range(8)]
     plan = hostile(seed)
-    happenings = sorted([*plan.happenings, *work, *full, *stops, *drains], key=lambda one: one.at)
+    happenings = sorted([*plan.happenings, *work, *full, *stops, *drains, *forgets], key=lambda one: one.at)
     return replace(plan, happenings=tuple(happenings), settings={"rotation_s": 4.0})
 
 
