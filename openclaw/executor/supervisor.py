@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -127,6 +127,9 @@ class Supervisor:
         marker_name, _, marker_value = mark.partition("=")
         environment = {**self.base, **dict(spec.env), marker_name: marker_value}
         environment[SCRATCH_VARIABLE] = f"{folder}/{SCRATCH}"
+        if spec.until_s:
+            with suppress(OSError):  # said when it is to be watched
+                self.warden.prepare()
         try:
             with self._confined(spec, name) as confinement:
                 process = start(spec, folder, environment)

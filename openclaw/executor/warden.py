@@ -26,6 +26,11 @@ class Warden:
         self._pipe = -1
         self._watched: set[int] = set()
 
+    def prepare(self) -> None:
+        """So that `watch` takes no time. Raises OSError where there can be no shell."""
+        if self._pipe < 0:
+            self._start()
+
     def watch(self, group: int) -> None:
         """Raises OSError where there can be no shell."""
         self._watched.add(group)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from executor_node import Node, command, node, shell, token, until
 
+from openclaw.effects import ProcessStarted
 from openclaw.executor.link import RunSpec
 from openclaw.ids import TaskId
 from openclaw.platform import boot_clock_s, living
@@ -77,6 +78,7 @@ def test_what_has_a_lease_dies_with_its_executor(tmp_path: Path) -> None:
         await first.up()
         spec = leased(shell("t", "echo $$ > ready; sleep 60 & sleep 60"), 60.0)
         pid = int(await first.ready(spec))
+        assert isinstance(await first.next(), ProcessStarted)  # and so it is watched
         await first.link.detach()
         os.kill(await first.executor_pid(), signal.SIGKILL)
         await until(lambda: not living(pid, ""))
