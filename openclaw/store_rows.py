@@ -29,6 +29,9 @@ AS_INPUT, AS_OUTPUT = b"i", b"o"
 R = TypeVar("R", bound=Record)
 
 
+KEY_BYTES_MAX = 511  # of LMDB
+
+
 class Row(NamedTuple):
     """What is to stand in a row, as it is and encoded; None deletes it."""
 
@@ -79,6 +82,8 @@ class Rows:
         return {} if value is None else msgspec.msgpack.decode(value, type=dict[str, int])
 
     def get(self, txn: lmdb.Transaction, table: str, key: bytes, row_type: type[R]) -> R | None:
+        if not 0 < len(key) <= KEY_BYTES_MAX:
+            return None  # a stranger's word for a task: LMDB would call the whole store unusable
         value = txn.get(key, db=self._tables[table])
         return None if value is None else decode(bytes(value), row_type)
 

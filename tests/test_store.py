@@ -369,3 +369,13 @@ def test_a_large_store_is_not_walked_but_its_length_is_still_checked(
     os.truncate(data, data.stat().st_size - 4096)
     with pytest.raises(BadState, match="cut off"):
         Store.open(tmp_path / "store")
+
+
+def test_what_can_be_no_task_is_not_there(tmp_path: Path) -> None:
+    """Members name tasks as they like: a name that LMDB takes for no key must not look like a broken disk."""
+    store = Store.open(tmp_path / "store")
+    strange = [TaskId(""), TaskId("x" * 512), TaskId("\N{SNOWMAN}" * 400)]
+    assert store.ends(strange) == ()
+    assert [store.task(task) for task in strange] == [None] * 3
+    assert store.progress(strange) == [None] * 3
+    store.close()
