@@ -128,19 +128,18 @@ class Worker(Workbench):
                 continue
             if job is not None and job.phase is Phase.MAYBE:
                 effects += self._forget(job)  # its owner has moved on
+            older = job
             job = Job(
                 item.task, item.token, sender, Phase.WAITING, item.payload, assign.epoch,
                 takeover=item.token.takeover, submitter=item.submitter,
             )  # fmt: skip
-            job.needs, job.size, job.once, job.runtime_s = (
-                item.needs,
-                item.needs.size,
-                item.once,
-                item.runtime_s,
-            )
+            job.needs, job.size = item.needs, item.needs.size
+            job.once, job.runtime_s = item.once, item.runtime_s
             job.volatile = item.needs.kind is Kind.HANDLER
             self._jobs[item.task] = job
             if item.no_overlap:
+                if older is not None and older.in_line:
+                    self._waiting.remove(older)  # it has a lease, and this one has none yet
                 job.no_overlap = True
                 self._leases.add(job, now)
             else:

@@ -635,6 +635,19 @@ def test_only_what_is_known_to_be_quick_goes_ahead_of_the_slots(
     assert worker.running == started
 
 
+def test_an_older_attempt_with_a_lease_does_not_start_once_a_newer_one_has_come() -> None:
+    worker = working()
+    running = assign(task=TaskId(f"{ME}-x"))
+    assert len(runs(worker, running)) == 1  # the only slot is taken
+    runs(worker, assign(1, no_overlap=True))
+    leased = e.Received(m.Leased(1, 30.0, ((TASK, token(1)),)), ME)
+    assert runs(worker, leased) == []
+    assert worker.queued == 1
+    assert runs(worker, assign(2, no_overlap=True)) == []
+    assert runs(worker, e.ProcessExited(TaskId(f"{ME}-x"), token(), Exit(0))) == []
+    assert runs(worker, e.Received(m.Leased(2, 30.0, ((TASK, token(2)),)), ME)) == [token(2)]
+
+
 def test_what_waits_behind_something_long_is_handed_back_and_nothing_more_goes_ahead_until_it_ends() -> None:
     worker = working()
     long, short, more = (assign(task=TaskId(f"{ME}-{n}"), runtime_s=0.01, payload=b"p") for n in "abc")
