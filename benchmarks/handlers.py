@@ -1,13 +1,12 @@
 """No-op Python tasks: this mesh beside what a person would pick instead, all in one run.
 
-    python -m benchmarks.handlers [--tasks 10000] [--single 300] [--rounds 3] [--only NAME;NAME] [--split]
+    python -m benchmarks.handlers [--tasks 10000] [--single 300] [--rounds 3] [--only NAME;NAME]
 
 Each contender is one scheduler or broker and two workers of one slot on this machine; each is started, measured and
 stopped in turn, `--rounds` times. Bulk is from the first submission to the last result in hand; single is one task
 after the other, submission to result. The mesh has every task and every result on disk (fsync) before it answers;
 the table says what the others keep. The others come with `pip install '.[bench]'`; Celery also needs redis-server
-on PATH and NATS nats-server; who is not there is left out with a word. `--split` says how much processor time a task
-of ours costs where.
+on PATH and NATS nats-server; who is not there is left out with a word.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import openclaw
-from benchmarks.local_mesh import LocalMesh, executor_pids, wait_until
+from benchmarks.local_mesh import LocalMesh, wait_until
 
 HERE = Path(__file__).parent
 READY_S = 60.0
@@ -77,33 +76,6 @@ def ours() -> Iterator[Contender]:
             lambda n: int(mesh.submit("increment", n).result(READY_S)),
             lambda count: list(mesh.map("increment", range(count))),
         )
-
-
-def split(tasks: int) -> None:
-    """Processor time of a task of ours, by process."""
-    import psutil
-
-    def spent(nodes: LocalMesh) -> dict[str, float]:
-        found = {"the program": psutil.Process()}
-        for name, node in nodes.nodes.items():
-            assert node.process is not None
-            found[f"node {name}"] = psutil.Process(node.process.pid)
-            for pid in executor_pids(node.state_dir):
-                executor = psutil.Process(pid)
-                found[f"executor of {name}"] = executor
-                found |= {f"handlers of {name}": child for child in executor.children()}
-        return {name: sum(process.cpu_times()[:2]) for name, process in found.items()}
-
-    with mesh_of_three() as nodes, openclaw.Mesh(nodes["owner"].state_dir) as mesh:
-        list(mesh.map("increment", range(500)))
-        before = spent(nodes)
-        list(mesh.map("increment", range(tasks)))
-        after = spent(nodes)
-    costs = {name: (after[name] - before.get(name, 0.0)) / tasks * 1e6 for name in after}
-    for name, cost in costs.items():
-        print(f"{name:20} {cost:6.0f} µs a task")
-    total = sum(costs.values())
-    print(f"{'together':20} {total:6.0f} µs a task: {1e6 / total:.0f} tasks/s for each processor")
 
 
 # --- the others ----------------------------------------------------------------------------------
@@ -293,11 +265,7 @@ def main() -> int:
     parser.add_argument("--single", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="names, with semicolons between")
-    parser.add_argument("--split", action="store_true")
     options = parser.parse_args()
-    if options.split:
-        split(options.tasks)
-        return 0
     os.environ["PATH"] = (
         f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # Parsl starts scripts by name
     )

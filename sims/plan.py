@@ -106,8 +106,11 @@ def slack_s(link: Weather) -> float:
 
 
 def draw(seed: int, nodes: int | None = None, seconds: float | None = None) -> Plan:
-    """All that a seed decides; what is given it does not decide."""
+    """All that a seed decides; what is given it does not decide. What is shorter than any that is drawn has no time for
+    a theme."""
     plan = plain(seed, nodes, seconds)
+    if plan.seconds < min(SECONDS):
+        return plan
     return themes.themed(seed, plan, names(plan.nodes))
 
 

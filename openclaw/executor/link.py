@@ -217,6 +217,8 @@ class ExecutorLink(asyncio.Protocol):
 
     def forget(self, runs: Sequence[tuple[TaskId, Token]]) -> None:
         """Remove the folders of runs that have ended or never started."""
+        for run in runs:
+            self._leases.pop(run, None)
         self._write(ENCODER.encode(("forget", runs)))
 
     def run_dir(self, task: TaskId, token: Token) -> Path:
@@ -327,7 +329,6 @@ class ExecutorLink(asyncio.Protocol):
                 for row in exited:
                     if row.exit is not None:
                         self.reports.pop((row.task, row.token), None)
-                        self._leases.pop((row.task, row.token), None)
                         self._on_event(ProcessExited(row.task, row.token, row.exit))
 
     async def _restore(self) -> None:

@@ -138,8 +138,9 @@ class Executor:
         if self.node is None:
             idle = not (self.supervisor.running or self.supervisor.pool.busy)
             due = min(due, self.alone_since + (IDLE_S if idle else self.limits.orphan_s))
-        wait_s = None if due == FOREVER else max(0.0, due - now)
-        return min(LOOK_S, LOOK_S if wait_s is None else wait_s) if self.supervisor.leases else wait_s
+        if self.supervisor.leases:
+            due = min(due, now + LOOK_S)
+        return None if due == FOREVER else max(0.0, due - now)
 
     # --- the node --------------------------------------------------------------------------------
 

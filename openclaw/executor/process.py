@@ -37,7 +37,7 @@ class Limits(NamedTuple):
     frame_bytes: int
     slots: int = (
         1 << 16
-    )  # that commands may take at a time; what is behind waits, and is handed back after a while
+    )  # that may be taken at a time; what is behind waits, and is handed back after a while
 
 
 class Spec(NamedTuple):

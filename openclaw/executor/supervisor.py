@@ -1,7 +1,7 @@
 """All commands that an executor has running: starts, ends, watches them and writes down how they ended.
 
-Promises: each start is answered by exactly one end on disk, whatever the command, its group or the disk did;
-an end is told only when nothing of the command is left; nothing here waits.
+Promises: each start is answered by exactly one end on disk, whatever the command, its group or the disk did, or is
+handed back and never begins; an end is told only when nothing of the command is left; nothing here waits.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Supervisor:
             self.exited.append((task, token, row[2]))
 
     def _never(self, name: str, spec: Spec, reason: str) -> None:
-        """It was told to end while it waited."""
+        """It is over before it began: told to end while it waited, or its lease was over."""
         row = ExitRow(exit_code(0, reason), reason, "it had not begun")
         folder = f"{self.runs}/{name}"
         try:

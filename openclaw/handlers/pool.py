@@ -14,6 +14,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -273,7 +274,8 @@ class Pool:
             return
         process.look_at = now + LOOK_EVERY_S
         self._processes.append(process)
-        self._warden.watch(process.pid)
+        with suppress(OSError):  # whoever follows this executor ends it then
+            self._warden.watch(process.pid)
         process.send("load", self._offer.references, self._offer.folders, kind.gpus)
 
     def _log(self, slot: int) -> str:

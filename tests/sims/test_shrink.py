@@ -85,7 +85,7 @@ def test_a_planted_bug_becomes_a_small_file_that_fails_alike(
 
 
 def test_a_seed_that_holds_is_not_shrunk(bugs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["shrink", "--seed", "2", "--nodes", "2", "--seconds", "60"]) == 0
+    assert main(["shrink", "--seed", "2", "--nodes", "2", "--seconds", "10"]) == 0
     assert "nothing to shrink" in capsys.readouterr().out
     assert list(bugs.iterdir()) == []
 
