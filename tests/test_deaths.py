@@ -146,8 +146,7 @@ def reasons(task: Doc) -> str:
 def test_a_task_outlives_its_worker_and_is_adopted(mortal: LocalMesh, ledger: Ledger) -> None:
     a, b = mortal["a"], mortal["b"]
     command = ledger.command(then=f"echo before; {ledger.held}; echo after; echo bad >&2; exit 3")
-    # --once has a minute of grace: without it the owner may give the attempt up before its node is back.
-    (task,) = submit(a, *command, needs=at(b), once=True)
+    (task,) = submit(a, *command, needs=at(b))
     in_state(a, task, "running")
     started(ledger)
     b.kill()

@@ -110,10 +110,10 @@ class Watch:
     def started(self, rows: Sequence[tuple[TaskId, Token, float]], sender: NodeId, now: float) -> None:
         for task, token, at in rows:
             entry = self._current(task, token, sender)
-            if entry is None:
-                self.ledger.out.end(sender, task, token, "superseded")
-            else:
+            if entry is not None:
                 self._runs(entry, at, now)
+            elif not self._taken_back(task, token, sender, now):
+                self.ledger.out.end(sender, task, token, "superseded")
 
     def have(self, rows: Sequence[tuple[TaskId, Token, Holding]], sender: NodeId, now: float) -> None:
         for task, token, holding in rows:
@@ -122,6 +122,8 @@ class Watch:
                 entry.heard_s = now
                 entry.known = True
                 self._answer(entry, holding, sender, now)
+            elif holding is Holding.RUNNING and self._taken_back(task, token, sender, now):
+                pass
             elif holding in (Holding.RUNNING, Holding.WAITING):
                 self.ledger.out.end(sender, task, token, "superseded")
             elif holding is not Holding.ENDED:
@@ -155,6 +157,28 @@ class Watch:
         del there[task]
         if not there:
             del self._shadows[node]
+        return True
+
+    def _taken_back(self, task: TaskId, token: Token, sender: NodeId, now: float) -> bool:
+        """What we gave up runs on, and none that replaces it can have begun: it counts again.
+
+        A newer attempt on the same worker is refused there for as long as this one is there.
+        """
+        entry = self.ledger.tasks.get(task)
+        up = sender in self.peers and self.peers[sender].status < Status.DOWN  # else nobody would ask about it
+        if entry is None or not up or self._shadows.get(sender, {}).get(task) != token:
+            return False
+        progress = entry.progress
+        newer = progress.token if progress.state is State.PLACED and progress.worker == sender else None
+        if newer is None and progress.state not in WAITING:
+            return False
+        if newer is not None:
+            self.ledger.out.end(sender, task, newer, "superseded")
+        self.unshadow(sender, task, token)
+        self.ledger.out.spare(sender, task, token)
+        self.ledger.take_back(entry, sender, token, now, waits=False)
+        entry.heard_s, entry.known, entry.returns = now, True, 0
+        self.arm(sender, now)
         return True
 
     def _current(self, task: TaskId, token: Token, sender: NodeId) -> Entry | None:

@@ -461,6 +461,34 @@ def test_a_second_result_is_shown_as_a_duplicate() -> None:
     assert rows(mesh, Table.ATTEMPTS) == 0
 
 
+def test_what_runs_on_at_a_worker_that_is_back_counts_though_it_was_placed_there_anew() -> None:
+    mesh = Mesh(2)
+    (task,) = mesh.submit(0, needs=Needs(node=mesh.ids[1]))
+    first = mesh.progress(task).token
+    mesh.crash(1)
+    mesh.advance(1.0)
+    assert mesh.state(task) is State.QUEUED
+    mesh.lost = {m.Have, m.Started, m.Returned}  # what it says of itself comes after the next assignment
+    mesh.restart(1)
+    mesh.advance(0.5)
+    again = mesh.progress(task)
+    assert (again.state, again.worker) == (State.PLACED, mesh.ids[1])
+    assert again.token != first
+    mesh.lost = set()
+    mesh.sent.clear()
+    assert first is not None
+    have = m.Have(mesh[1].boot, ((task, first, m.Holding.RUNNING),))
+    mesh.give(0, e.Received(have, mesh.ids[1]))
+    mesh.run()
+    assert (mesh.state(task), mesh.progress(task).token) == (State.RUNNING, first)
+    ended = [item for _, send in mesh.sent if isinstance(send.message, m.End) for item in send.message.items]
+    assert ended == [(task, again.token)]
+    mesh.finish()
+    mesh.advance(3.0)
+    assert mesh.state(task) is State.SUCCEEDED
+    assert len(mesh.started_on(task)) == 1
+
+
 def test_a_copy_that_still_runs_is_adopted_while_nobody_else_has_started_it() -> None:
     mesh, task = long_runner(needs=Needs(node=Mesh().ids[1]))
     mesh.cut(0, 1)
