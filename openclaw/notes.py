@@ -130,7 +130,7 @@ class Outranked:
 
 @dataclass(frozen=True, slots=True)
 class EndedElsewhere:
-    """`sender` says how these ended, which are over here: where our claim is higher, it is to hear of our end."""
+    """`sender` says how these ended, and so have they here: where our claim is higher, it is to hear of our end."""
 
     sender: NodeId
     ends: tuple[Progress, ...]

@@ -92,20 +92,20 @@ class Succession:
         self._answered(message.seq, sender, "found", now)
 
     def known(self, message: m.Known, sender: NodeId, now: float) -> None:
-        over = []
+        ended = []
         for item in message.items:
             entry = self.ledger.tasks.get(item.progress.task)
             if entry is None and item.progress.state.final:
-                over.append(item.progress)
+                ended.append(item.progress)
             elif entry is not None and item.progress.state.final and self._outranked(entry, item.progress):
                 self._abandon(entry, item.progress)
             elif entry is not None and item.progress.state.final:
                 self.join(entry, item.progress, now)
-                self._correct(entry, item.progress, sender)
+                ended.append(item.progress)
             elif entry is not None:
                 self._copied(entry, item.progress, sender, now)
-        if over:
-            self.ledger.out.effects.append(n.EndedElsewhere(sender, tuple(over)))
+        if ended:
+            self.ledger.out.effects.append(n.EndedElsewhere(sender, tuple(ended)))
         if message.last:
             self._late.pop(message.seq, None)
             self._answered(message.seq, sender, "known", now)
@@ -201,13 +201,6 @@ class Succession:
             self.ledger.timers.set(now + self.settings.ask_every_s, "stranded", entry.progress.worker)
         else:
             self._again(entry, now, "nobody has it", died=False)
-
-    def _correct(self, entry: Entry, theirs: Progress, sender: NodeId) -> None:
-        """Who knows another end under a lower claim hears of ours, which stands."""
-        ours = entry.progress
-        if ours.state.final and theirs.token != ours.token and theirs.claim < ours.claim:
-            for guard in pack([(entry.submission, ours)], self.settings):
-                self.ledger.out.effects.append(Send(sender, guard))
 
     @staticmethod
     def _outranked(entry: Entry, theirs: Progress) -> bool:

@@ -165,7 +165,9 @@ class Watch:
         A newer attempt on the same worker is refused there for as long as this one is there.
         """
         entry = self.ledger.tasks.get(task)
-        up = sender in self.peers and self.peers[sender].status < Status.DOWN  # else nobody would ask about it
+        up = (
+            sender in self.peers and self.peers[sender].status < Status.DOWN
+        )  # else nobody would ask about it
         if entry is None or not up or self._shadows.get(sender, {}).get(task) != token:
             return False
         progress = entry.progress

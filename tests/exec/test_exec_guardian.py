@@ -535,3 +535,30 @@ def test_an_attempt_that_is_adopted_after_all_is_not_ended_in_the_same_batch() -
     mesh._batch(mesh[guardian])
     assert (entry.progress.state, entry.progress.token) == (State.RUNNING, older)
     assert not [send for _, send in mesh.sent if isinstance(send.message, m.End)]
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["before it is over", "after it is over"])
+def test_who_knows_another_end_under_a_lower_claim_hears_of_the_one_that_stands(over: bool) -> None:
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    third = others(mesh, 0, guardian)[0]
+    mesh.elect(guardian)
+    (task,) = mesh.submit(0, needs=needs_node(mesh, third))
+    mesh.crash(0)
+    mesh.advance(GRACE_S)
+    mesh.finish()
+    mesh.advance(3.0)
+    if over:
+        mesh.restart(0)
+        mesh.advance(10.0)
+    ours = own(mesh[guardian], task)
+    assert ours is not None
+    assert (ours.state, ours.takeover, ours.over) == (State.SUCCEEDED, 1, over)
+    token = Token(0, mesh.ids[0], 1, 9)
+    theirs = replace(ours, state=State.FAILED, takeover=0, owner=mesh.ids[0], token=token, exit=Exit(3))
+    mesh.sent.clear()
+    mesh.give(guardian, Received(m.Known(0, (m.Kept(theirs),)), mesh.ids[third]))
+    mesh.run()
+    told = [send.message for _, send in mesh.sent if send.to == mesh.ids[third]]
+    ends = [item.progress for message in told if isinstance(message, m.Guard) for item in message.items]
+    assert [(end.state, end.claim, end.token) for end in ends] == [(ours.state, ours.claim, ours.token)]

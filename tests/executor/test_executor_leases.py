@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from executor_node import Node, command, node, shell, token, until
+from executor_node import PATIENCE_S, Node, command, node, shell, token, until
 
 from openclaw.effects import ProcessStarted
 from openclaw.executor.link import RunSpec
@@ -86,13 +88,24 @@ def test_what_has_a_lease_dies_with_its_executor(tmp_path: Path) -> None:
     go(test())
 
 
-def test_what_has_ended_is_not_watched_any_more(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with node(tmp_path) as here:
-            for number in range(20):
-                assert (await here.run(leased(shell(f"t{number}", "exit 3"), 60.0))).code == 3
-
-    go(test())
+def test_only_what_is_watched_dies_with_who_watches() -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from openclaw.executor.warden import Warden\n"
+        "warden = Warden()\n"
+        "ended, runs = map(int, sys.argv[1:])\n"
+        "warden.watch(ended)\n"
+        "warden.watch(runs)\n"
+        "warden.release(ended)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    sleepers = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(2)]
+    released, watched = sleepers
+    subprocess.run([sys.executable, "-c", program, *(str(each.pid) for each in sleepers)], check=False)
+    assert watched.wait(PATIENCE_S) == -signal.SIGKILL
+    assert released.poll() is None
+    released.kill()
+    released.wait()
 
 
 def test_a_lease_ends_without_its_node(tmp_path: Path) -> None:
