@@ -121,14 +121,6 @@ class Replaced:
 
 
 @dataclass(frozen=True, slots=True)
-class Outranked:
-    """`owner` has a higher claim to these, which are over here: it is to hear how they ended, if they did."""
-
-    owner: NodeId
-    tasks: tuple[TaskId, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class EndedElsewhere:
     """`sender` says how these ended, and so have they here: where our claim is higher, it is to hear of our end."""
 
@@ -200,6 +192,6 @@ class TurnTaken:
 
 Note = (
     MemberChanged | MetaLearned | LeaderSeen | LeaderChanged | RosterDiffers | Settled | Accepted | TaskMoved
-    | TaskFetched | Forgotten | Duplicate | TakeOver | Yielded | Replaced | Outranked | EndedElsewhere | Contested
+    | TaskFetched | Forgotten | Duplicate | TakeOver | Yielded | Replaced | EndedElsewhere | Contested
     | LoadChanged | CountsChanged | GrantedChanged | IncarnationRaised | Cloned | OfferTurn | TurnTaken
 )  # fmt: skip

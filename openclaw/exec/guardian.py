@@ -41,14 +41,12 @@ _Knowledge = tuple[tuple[Claim, int] | None, Claim | None, Claim | None]
 
 @dataclass(slots=True)
 class _Question:
-    """What a look at the disk is for: a `Seek` by number, copies of a task that may have ended here, or (`tell`) an
-    owner who does not know that it did."""
+    """What a look at the disk is for: a `Seek` by number, copies of tasks that may have ended here, or other `ends`."""
 
     asker: NodeId
     seq: int = 0
     held: tuple[m.Kept, ...] = ()
     offered: tuple[tuple[Copy, _Knowledge], ...] = ()
-    tell: bool = False
     ends: tuple[Progress, ...] = ()
 
 
@@ -106,8 +104,6 @@ class Guardian:
             case n.Yielded(copies=copies):
                 for copy in copies:
                     self._keep(copy, now)
-            case n.Outranked(owner=owner, tasks=tasks):
-                self._recall(_Question(owner, tell=True), tasks)
             case n.EndedElsewhere(sender=sender, ends=ends):
                 self._recall(_Question(sender, ends=ends), [end.task for end in ends])
             case n.MemberChanged():
@@ -391,7 +387,7 @@ class Guardian:
             elif before == self._known_of(offered.progress.task):
                 self._keep(offered, now)  # else it is offered again, and looked at anew
         self._correct(question, ended)
-        if question.seq or (question.tell and ended):
+        if question.seq:
             items = [*question.held, *(m.Kept(copy.progress) for copy in event.ended)]
             parts = list(bundles(items, self.settings))
             for part in parts:

@@ -173,7 +173,7 @@ class Owner:
             case m.Released(tasks=tasks):
                 self.custody.released(tasks, sender, now)
             case m.Superseded():
-                self.succession.superseded(message, sender)
+                self.succession.superseded(message)
             case m.Found():
                 self.succession.found(message, sender, now)
             case m.Known():

@@ -289,16 +289,11 @@ class Succession:
         if token.owner == self.ledger.me:
             self.ledger.out.effects.append(Send(copy.progress.claim.owner, m.Guard((), (m.Kept(said),))))
 
-    def superseded(self, message: m.Superseded, sender: NodeId) -> None:
-        over = []
+    def superseded(self, message: m.Superseded) -> None:
         for task, claim in message.items:
             entry = self.ledger.tasks.get(task)
-            if entry is None:
-                over.append(task)
-            elif entry.progress.claim < claim:
+            if entry is not None and entry.progress.claim < claim:
                 self.give(entry, claim)
-        if over:
-            self.ledger.out.effects.append(n.Outranked(sender, tuple(over)))
 
     def give(self, entry: Entry, claim: Claim) -> None:
         """Yield: the next owner hears how far it is here, and we keep what we know as its copy."""

@@ -41,7 +41,7 @@ from openclaw.records import (
     Table,
 )
 
-BETWEEN = (n.TakeOver, n.Yielded, n.Replaced, n.Contested, n.Outranked, n.EndedElsewhere)
+BETWEEN = (n.TakeOver, n.Yielded, n.Replaced, n.Contested, n.EndedElsewhere)
 EVERYTHING = frozenset({"observe", "skill", "shell", "admin"})
 WALL_OFFSET_S = 1_000_000.0
 HAND_BACK_S = 0.1  # so long may a run wait in an executor
