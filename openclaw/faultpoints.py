@@ -55,13 +55,14 @@ class FaultFile:
             self._strike(armed)
 
     def _strike(self, armed: Armed) -> None:
-        hit = self._path.with_name(self._path.name + HIT)
+        mine = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
-            self._path.rename(hit)
+            self._path.rename(mine)
         except FileNotFoundError:
             return  # another process was first
-        with hit.open("a") as file:
+        with mine.open("a") as file:
             file.write(f"\n{os.getpid()}\n")
+        mine.rename(self._path.with_name(self._path.name + HIT))  # whole, for whoever waits for it
         time.sleep(LEAVES_S)
         for pid in sorted(armed.pids or (os.getpid(),), key=lambda pid: pid == os.getpid()):
             with contextlib.suppress(ProcessLookupError):
