@@ -47,14 +47,16 @@ class Prober:
     def ask(self, node: NodeId, now: float, out: list[Effect]) -> None:
         """Somebody doubts `node`: ask now, unless a question is open that is younger than the doubt."""
         row = self._roll.rows[node]
-        since = row.suspicion.started if row.suspicion is not None else NEVER
+        since = row.suspicion.since if row.suspicion is not None else NEVER
         if row.live and not self._detector.probing(node, since):
             self._question(node, now, out)
 
     def hello(self, node: NodeId, now: float, out: list[Effect]) -> None:
         """A greeting: what matters is the answer's head, and nobody is accused for its lack."""
+        seq = self._detector.next_seq()
         self._roll.lost.called(node, now)
-        self._voice.ping(node, self._detector.next_seq(), now, out)
+        self._roll.called(node, seq, now)
+        self._voice.ping(node, seq, now, out)
 
     def meet(self, node: NodeId, now: float, out: list[Effect]) -> None:
         """Someone who lives, as others say. In a large mesh a few strangers are greeted with every probe."""
@@ -105,8 +107,8 @@ class Prober:
             return
         if probe is None:
             if row.suspicion is not None:
-                self._roll.spoke(target)
-                self.ask(target, now, out)  # too late to count, but it speaks
+                self._roll.spoke(target, ack.seq, now)
+                self.ask(target, now, out)
             return
         if not probe.indirect:
             row.rtt_s = smoothed(row.rtt_s, now - probe.sent)

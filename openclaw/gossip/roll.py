@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from openclaw.config import Settings
 from openclaw.effects import Effect, Rng
 from openclaw.gossip.lost import Lost
-from openclaw.gossip.member import Row, claim, join, mark, view_bytes, with_version
+from openclaw.gossip.member import NEVER, Row, claim, join, mark, view_bytes, with_version
 from openclaw.gossip.rumours import Rumours
 from openclaw.gossip.suspicion import Suspicion
 from openclaw.ids import NodeId
@@ -115,7 +115,7 @@ class Roll:
     def answered(self, node: NodeId, asked_at: float, now: float) -> None:
         """`node` answered a question of `asked_at`: what was said of it before that is void for us."""
         suspicion = self.rows[node].suspicion
-        if suspicion is not None and asked_at >= suspicion.started:
+        if suspicion is not None and asked_at >= suspicion.since:
             suspicion.reopen(now)
 
     def asked(self, node: NodeId, now: float) -> None:
@@ -124,11 +124,14 @@ class Roll:
         if suspicion is not None:
             suspicion.ask(now, self._settings)
 
-    def spoke(self, node: NodeId) -> None:
-        """`node` said something that answers no open question: it is no verdict before it was asked again."""
+    def spoke(self, node: NodeId, seq: int, now: float) -> None:
+        """`node` answered no open question. If a call since the doubt, that is as good; if something else, it is no
+        verdict before it was asked again.
+        """
         suspicion = self.rows[node].suspicion
         if suspicion is not None:
             suspicion.asked = False
+            self.answered(node, suspicion.calls.get(seq, NEVER), now)
 
     def expire(self, now: float, out: list[Effect]) -> list[NodeId]:
         """Who was asked and did not speak up is down. The verdict is ours. Returns the suspects to ask first."""
@@ -155,9 +158,13 @@ class Roll:
         for node in [] if self.crowded else sorted(self.suspects):
             suspicion = self.rows[node].suspicion
             if suspicion is not None and suspicion.call_at <= now:
-                suspicion.call_at = now + self._settings.probe_timeout_s
                 due.append(node)
         return due
+
+    def called(self, node: NodeId, seq: int, now: float) -> None:
+        row = self.rows.get(node)
+        if row is not None and row.suspicion is not None:
+            row.suspicion.called(seq, now, self._settings)
 
     def next_call(self) -> float | None:
         waits = [self.rows[node].suspicion for node in (() if self.crowded else self.suspects)]
@@ -292,7 +299,7 @@ class Roll:
 
     def _open(self, row: Row, now: float) -> Suspicion:
         self.suspects.add(row.claim.node)
-        row.suspicion = Suspicion(now, call_at=now + self._settings.probe_timeout_s)
+        row.suspicion = Suspicion(now, now, call_at=now + self._settings.probe_timeout_s)
         return row.suspicion
 
     def _spread(self, rumour: Rumour, *, own: bool) -> None:

@@ -22,12 +22,14 @@ from openclaw.ids import NodeId
 class Suspicion:
     """An open accusation of one member. Any answer of the suspect to a ping made since reopens the wait."""
 
-    started: float
+    started: float  # of the wait
+    since: float  # of the doubt: an answer to what was asked earlier says nothing
     accusers: set[NodeId] = field(default_factory=set)
     confirm_at: float | None = None
     asked: bool = False  # by us, since it last spoke or evidence came in
     not_before: float = float("-inf")  # what it is asked has time to be answered
     call_at: float = float("inf")  # when it is called next, beside the questions
+    calls: dict[int, float] = field(default_factory=dict)  # when it was called, by number; the latest few
 
     def deadline(self, witnesses: int, settings: Settings) -> float:
         """When the suspect is down unless it spoke; `witnesses` others could still accuse it."""
@@ -46,15 +48,21 @@ class Suspicion:
         at = self.confirm_at
         self.not_before = now + (settings.suspect_s_min if at is None else at - self.started)
 
+    def called(self, seq: int, now: float, settings: Settings) -> None:
+        """Beside the questions: a lack of an answer accuses nobody, an answer in its time counts like another's."""
+        self.call_at = now + settings.probe_timeout_s
+        patience_s = settings.probe_timeout_s + settings.indirect_timeout_s
+        self.calls = {n: at for n, at in self.calls.items() if now - at < patience_s} | {seq: now}
+
     def confirm(self, now: float, wait_s: float) -> None:
         """Evidence came in: only an answer to what is asked from now on counts against it."""
-        self.started = now
+        self.started = self.since = now
         self.confirm_at = now + wait_s
         self.asked = False
 
     def reopen(self, now: float) -> None:
         """The suspect answered us: what was said before is void, until it is said again."""
-        self.started = now
+        self.started = self.since = now
         self.accusers.clear()
         self.confirm_at = None
         self.asked = False

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import msgspec
+import pytest
 from gossip_world import SETTINGS, node
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,11 +132,35 @@ def test_suspicion_falls_with_accusers_and_is_shortest_where_nobody_else_could_a
 
 
 def test_evidence_shortens_a_suspicion_and_an_answer_reopens_it() -> None:
-    suspicion = Suspicion(10.0, {node(2)})
+    suspicion = Suspicion(10.0, 10.0, {node(2)})
     suspicion.confirm(11.0, 0.15)
     assert suspicion.deadline(3, SETTINGS) == 11.15
     suspicion.reopen(11.1)
     assert suspicion.deadline(3, SETTINGS) == 11.1 + SETTINGS.suspect_s_max
+
+
+@pytest.mark.parametrize(("seq", "counts"), [(7, True), (6, False), (8, False)])
+def test_an_answer_to_a_call_since_the_doubt_makes_what_was_said_void(seq: int, counts: bool) -> None:
+    roll = Roll(node(0), SETTINGS, random.Random(1))
+    roll.enrol([node(0), node(1)], 1.0, [])
+    roll.hear(said(1), 2.0, [], firsthand=True)
+    roll.accuse(node(1), 3.0, [])
+    suspicion = roll.rows[node(1)].suspicion
+    assert suspicion is not None
+    roll.called(node(1), 6, 3.1)
+    suspicion.confirm(3.2, 0.5)
+    roll.called(node(1), 7, 3.3)
+    roll.spoke(node(1), seq, 3.4)
+    assert (suspicion.confirm_at is None, suspicion.started) == ((True, 3.4) if counts else (False, 3.2))
+
+
+def test_a_call_is_remembered_as_long_as_a_question_would_be_open() -> None:
+    suspicion = Suspicion(10.0, 10.0)
+    for seq in range(100):
+        suspicion.called(seq, 10.0 + seq * SETTINGS.probe_timeout_s, SETTINGS)
+    patience_s = SETTINGS.probe_timeout_s + SETTINGS.indirect_timeout_s
+    assert len(suspicion.calls) == patience_s / SETTINGS.probe_timeout_s
+    assert 99 in suspicion.calls
 
 
 def test_a_staged_value_is_spoken_only_at_a_later_instant() -> None:

@@ -249,6 +249,17 @@ def test_a_tick_that_comes_late_fails_nobody() -> None:
     assert machine.health == 1
 
 
+def test_an_answer_that_waited_while_we_ran_late_counts() -> None:
+    machine, now = acquainted()
+    (question,) = asked(machine.handle(LinkDown(B, True), now))
+    assert machine.next_deadline() is not None  # lateness is measured against the answer
+    late = now + 1.5
+    assert statuses(machine.handle(Tick(), late)) == []
+    machine.handle(Received(Ack(question, HEAD), B), late)
+    while (due := machine.next_deadline()) is not None and due < late + SETTINGS.suspect_s_min:
+        assert Status.DOWN not in statuses(machine.handle(Tick(), due))
+
+
 def test_who_said_that_it_is_back_soon_is_remembered_to_have_said_it() -> None:
     machine, now = acquainted()
     soon = Rumour(B, HEAD.incarnation, Status.ALIVE, back_soon=True)
