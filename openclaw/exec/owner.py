@@ -201,10 +201,10 @@ class Owner:
         self._restored = Restored()
 
     def _settle(self, now: float) -> None:
-        self.placing.settled = self.succession.settled = True
+        self.placing.settled = True
         self._choose_guardian(now)
         self.custody.confirm(now)
-        self.succession.seek(now)
+        self.succession.settle(now)
         for node in sorted(self.ledger.on):
             if self.watch.alive(node):
                 self.watch.ask_all(node, now)

@@ -57,7 +57,7 @@ class Succession:
         self._rounds: dict[int, _Round] = {}
         self._asked = 0
         self._late: dict[int, tuple[NodeId, m.Seek]] = {}  # and who has not answered yet
-        self.settled = False  # until then we do not know whom to ask
+        self._settled = False  # until then we do not know whom to ask
 
     # --- taking over -----------------------------------------------------------------------------
 
@@ -125,9 +125,17 @@ class Succession:
                 round.asked -= {each for each, _ in round.left if each == node}
                 for what in ("found", "known"):
                     self._answered(seq, node, what, now)
-        elif self.settled:
+        elif self._settled:
             self.seek(now)
             self._ask_late(node, now)
+
+    def settle(self, now: float) -> None:
+        """Whom to ask is known now. Who is there may have come back while we were away ourselves."""
+        self._settled = True
+        self.seek(now)
+        for node in sorted(self._watch.peers):
+            if node != self.ledger.me and self._watch.up(node):
+                self._ask_late(node, now)
 
     def _ask_late(self, node: NodeId, now: float) -> None:
         """Who was away when we asked everybody may have owned one of these too. Asked until it has answered."""

@@ -289,7 +289,8 @@ class TurnsArePlanned(Property):
         for to, offer in offers:
             self._judge(host, view, to, offer, key, now, stopping)
             self._burned[key] = offer.term
-        told = bool(offers) or key in self._burned or not view.live
+        slept = any(isinstance(effect, LeaderChanged) for effect in effects)  # it learns of both at once
+        told = bool(offers) or key in self._burned or not view.live or slept
         if isinstance(event, StopAsked) and not told and _alike(host):
             self.fail(f"{host.name} leads under {leader}, stops, and offers the next term to nobody")
         self._due(host, view, key, now, effects)

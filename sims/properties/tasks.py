@@ -80,6 +80,8 @@ class AcceptedIsDurable(Property):
     def performed(self, host: Host, effect: Effect) -> None:
         if isinstance(effect, Accepted):
             for task in effect.tasks:
+                if (host, task) in self._forgotten:
+                    continue  # its guardian was silent for longer than it took to run it and to delete it
                 copy = host.disk.copy_of(task)
                 submission = host.disk.submission(task) or (copy and copy.submission)
                 if submission is None or (copy is None and host.disk.progress(task) is None):
