@@ -386,19 +386,22 @@ def test_what_is_yielded_in_the_batch_that_placed_it_is_not_assigned() -> None:
     assert not [send for _, send in mesh.sent if isinstance(send.message, m.Assign)]
 
 
-def test_two_owners_who_never_heard_of_each_other_agree_when_they_meet() -> None:
+@pytest.mark.parametrize("meeting", ["both notice", "one was away"])
+def test_two_owners_who_never_heard_of_each_other_agree_when_they_meet(meeting: str) -> None:
     """One took it over and is done with it; another took it over from that one, from an older copy."""
-    mesh = Mesh()
+    mesh = Mesh(4)
     guardian = guardian_of(mesh, 0)
-    third = others(mesh, 0, guardian)[0]
+    third = others(mesh, 0, guardian)[1]
     mesh.elect(guardian)
     (task,) = mesh.submit(0)
     older = copy_on(mesh[guardian], task)
     assert older is not None
     mesh.crash(0)
-    mesh.cut(guardian, third)
-    mesh.give(guardian, down(mesh, third))
-    mesh.give(third, down(mesh, guardian), n.LeaderChanged(None))
+    mesh.give(third, n.LeaderChanged(None))
+    for other in others(mesh, 0, third):
+        mesh.cut(other, third)
+        mesh.give(other, down(mesh, third))
+        mesh.give(third, down(mesh, other))
     for _ in range(3):
         mesh.advance(GRACE_S)
         mesh.finish()
@@ -416,8 +419,15 @@ def test_two_owners_who_never_heard_of_each_other_agree_when_they_meet() -> None
     assert (second.state, second.takeover) == (State.SUCCEEDED, 2)
     assert second.token != first.token
     mesh.mend()
-    for one, other in ((guardian, third), (third, guardian)):
-        mesh.give(one, n.MemberChanged(mesh.ids[other], Status.ALIVE, incarnation(mesh, other)))
+    if meeting == "one was away":  # and knows who is there before it is settled
+        mesh.crash(third, noticed=False)
+        mesh.restart(third)
+        for other in others(mesh, 0, third):
+            mesh[other].inbox.clear()
+    else:
+        for other in others(mesh, 0, third):
+            mesh.give(other, n.MemberChanged(mesh.ids[third], Status.ALIVE, incarnation(mesh, third)))
+            mesh.give(third, n.MemberChanged(mesh.ids[other], Status.ALIVE, incarnation(mesh, other)))
     mesh.advance(10.0)
     ends = [last(mesh[number], task) for number in (guardian, third)]
     assert {end and (end.token, end.claim) for end in ends} == {(second.token, second.claim)}
