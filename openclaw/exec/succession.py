@@ -259,18 +259,24 @@ class Succession:
             self.join(entry, theirs, now)
         elif theirs.token is not None and theirs.worker and theirs.state in ACTIVE:
             self._heard_of(entry, theirs.worker, theirs.token, now)
-        elif self._absolves(theirs, entry.progress) and entry.sought:
-            entry.sought = False
-            self._again(entry, now, "its former owner never gave it out", died=False)
+        elif entry.sought and self._only_it_could_know(theirs, entry.progress):
+            self._told(entry, theirs, now)
         answer = m.Superseded(((theirs.task, entry.progress.claim),))
         self.ledger.out.effects.append(Send(note.sender, answer))
 
     @staticmethod
-    def _absolves(theirs: Progress, ours: Progress) -> bool:
-        """Whether the owner before us says that it gave an exclusive task to nobody: only it could know."""
+    def _only_it_could_know(theirs: Progress, ours: Progress) -> bool:
+        """Whether the owner before us speaks of an exclusive task of which we cannot say whom it was meant for."""
         unknown = ours.intent and not ours.worker
-        before = theirs.takeover + 1 == ours.takeover and not theirs.intent and theirs.state is State.QUEUED
-        return unknown and before
+        return unknown and theirs.takeover + 1 == ours.takeover and theirs.state is State.QUEUED
+
+    def _told(self, entry: Entry, theirs: Progress, now: float) -> None:
+        if not theirs.intent:
+            entry.sought = False
+            self._again(entry, now, "its former owner never gave it out", died=False)
+        elif theirs.worker:
+            self.ledger.rewrite(entry, replace(entry.progress, token=theirs.token, worker=theirs.worker))
+            self.seek(now)
 
     def _heard_of(self, entry: Entry, worker: NodeId, token: Token, now: float) -> None:
         """A former owner says where an attempt is: ours if we have none yet, else it ends."""

@@ -10,7 +10,7 @@ from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.effects import CancelAsked, Received, Submitted
 from openclaw.exec.guards import pack
-from openclaw.ids import Epoch, Incarnation, TaskId, Token, keyed_task_id
+from openclaw.ids import NOBODY, Epoch, Incarnation, TaskId, Token, keyed_task_id
 from openclaw.messages import Status
 from openclaw.records import Copy, Exit, Kind, Needs, Progress, State, Submission, Table
 
@@ -275,6 +275,39 @@ def test_once_after_a_takeover_starts_only_when_its_worker_swears_that_it_never_
     state = own(mesh[guardian], task).state  # type: ignore[union-attr]
     assert state is (State.LOST if ran else State.RUNNING)
     assert len(mesh.started_on(task)) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "runs"),
+    [
+        ({"takeover": 1}, True),
+        ({"takeover": 1, "intent": False, "worker": NOBODY, "token": None}, True),
+        ({"takeover": 1, "worker": NOBODY, "token": None}, False),
+        ({"takeover": 0}, False),
+    ],
+    ids=["names whom it meant", "meant nobody", "does not know either", "was not the last"],
+)
+def test_whom_a_once_task_was_meant_for_its_last_owner_can_say(said: dict[str, object], runs: bool) -> None:
+    """Who yielded it and takes it over again cannot: it may have been given to anybody since."""
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    mesh.elect(guardian)
+    mesh.lost = {m.Assign}
+    (task,) = mesh.submit(0, needs=needs_node(mesh, others(mesh, 0, guardian)[0]), once=True)
+    mesh.lost = set()
+    copy = copy_on(mesh[guardian], task)
+    assert copy is not None
+    assert copy.progress.intent
+    mesh.crash(0)
+    yielded = replace(copy.progress, state=State.QUEUED, takeover=1, worker=NOBODY, token=None)
+    mesh.give(guardian, n.TakeOver((replace(copy, progress=yielded),), "its owner is down"))
+    mesh.advance(10.0)
+    assert own(mesh[guardian], task).state is State.QUEUED, "nobody can know yet"  # type: ignore[union-attr]
+    theirs = replace(copy.progress, state=State.QUEUED, **said)
+    mesh.give(guardian, n.Contested(mesh.ids[0], theirs))
+    mesh.advance(10.0)
+    state = own(mesh[guardian], task).state  # type: ignore[union-attr]
+    assert state is (State.RUNNING if runs else State.QUEUED)
 
 
 def test_a_worker_that_dies_while_it_is_asked_has_sworn_nothing() -> None:
