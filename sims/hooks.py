@@ -29,6 +29,7 @@ Handled = tuple[Callable[["Host", Event, Sequence[Effect]], None], ...]
 Performed = tuple[Callable[["Host", Effect], None], ...]
 Kinds = frozenset[type]
 _PACKED = (Received, Send)
+_NOTHING: Kinds = frozenset()
 
 
 def kind(what: Event | Effect | Note) -> type:
@@ -44,7 +45,8 @@ def kinds(what: Event | Effect | Note) -> Kinds:
         return _kinds(cls)
     message = what.message
     if isinstance(message, HEADED):
-        return _kinds(type(message), bool(message.head.rumours), bool(message.head.beats))
+        head = message.head
+        return _kinds(type(message), bool(head.rumours), bool(head.beats))
     return _kinds(type(message), isinstance(message, Digest))
 
 
@@ -54,7 +56,9 @@ def _kinds(about: type, rumours: bool = False, beats: bool = False) -> Kinds:
 
 
 def _all_kinds(those: Sequence[Event | Effect | Note]) -> Kinds:
-    return kinds(those[0]) if len(those) == 1 else frozenset().union(*map(kinds, those))
+    if not those:
+        return _NOTHING
+    return kinds(those[0]) if len(those) == 1 else _NOTHING.union(*map(kinds, those))
 
 
 class Hooks:
@@ -86,11 +90,9 @@ class Hooks:
         """What a node sends to itself counts as well."""
         if not self._handled:
             return
-        steps: Sequence[Step] = [(event, effects)]
-        times: tuple[type, ...] = ()
-        if self._views is not None:
-            steps = self._views.steps(host, event, effects)
-            times = self._views.times(host)
+        views = self._views
+        steps: Sequence[Step] = ((event, effects),) if views is None else views.steps(host, event, effects)
+        times: tuple[type, ...] = () if views is None else views.times(host)
         if len(steps) == 1:
             heard, said = kinds(steps[0][0]), _all_kinds(steps[0][1])
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -96,22 +97,26 @@ class TheNewestLoadIsShown(Property):
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._beats: dict[tuple[Host, NodeId], Beat] = {}
+        self._beats: defaultdict[Host, dict[NodeId, Beat]] = defaultdict(dict)
 
     def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:  # noqa: ARG002
         if isinstance(event, Started):
-            self._beats = {key: beat for key, beat in self._beats.items() if key[0] is not host}
-        if not isinstance(event, Received) or not enrolled(self._views.of(host).roster, event.sender):
+            self._beats[host] = {}
+        if not isinstance(event, Received):
             return
         head = head_of(event.message)
-        members = self._views.of(host).members
-        for beat in () if head is None else head.beats:
-            held, known = self._beats.get((host, beat.node)), members.get(beat.node)
-            told_of = head is not None and any(rumour.node == beat.node for rumour in head.rumours)
-            as_known = known is not None and known.incarnation.boot == beat.boot and not told_of
+        if head is None or not head.beats:
+            return
+        view, mine = self._views.of(host), self._beats[host]
+        if not enrolled(view.roster, event.sender):
+            return
+        told_of = {rumour.node for rumour in head.rumours}
+        for beat in head.beats:
+            held, known = mine.get(beat.node), view.members.get(beat.node)
+            as_known = known is not None and known.incarnation.boot == beat.boot and beat.node not in told_of
             if as_known and (held is None or held.boot == beat.boot):
                 if held is None or held.number < beat.number:
-                    self._beats[host, beat.node] = beat
+                    mine[beat.node] = beat
             elif beat.node != host.id:
                 self._look(host, beat, held)
 
@@ -125,4 +130,4 @@ class TheNewestLoadIsShown(Property):
         if right is not None and shown.beat is not None:
             if (shown.beat.boot, shown.beat.number) != (right.boot, right.number):
                 self.fail(f"{host.name} hears {beat} and shows {shown.beat}, in place of {right}")
-            self._beats[host, beat.node] = right
+            self._beats[host][beat.node] = right

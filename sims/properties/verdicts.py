@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from openclaw.effects import Effect, Event, LinkDown, Received, Send, Started
-from openclaw.ids import NOBODY, NodeId
+from openclaw.ids import NodeId
 from openclaw.messages import Ack, Ping, PingRequest, Rumour, Status
 from openclaw.notes import MemberChanged
 from sims.properties.base import Property
@@ -51,55 +51,57 @@ class VerdictsAreEarned(Property):
         if isinstance(event, Started):
             for key in [key for key in self._cases if key[0] is host]:
                 del self._cases[key]
-        view, now = self._views.of(host), clock(host)
+        now = clock(host)
         self._told(host, event)
         for effect in effects:
-            match effect:
-                case MemberChanged(node=node, status=status):
-                    case_ = self._cases[host, node]
-                    if status is Status.DOWN and node in view.members and view.members[node].status in LIVE:
-                        self._judge(host, view, node, case_, now)
-                    slept = now < view.woke_at + host.world.settings.resume_quiet_s - _HAIR
-                    if status is Status.SUSPECT and slept and not isinstance(event, Received):
-                        self.fail(f"{host.name} slept until just now, and accuses {node}")
-                    if status is Status.SUSPECT:
-                        case_.suspected_at, case_.evidence = (
-                            now,
-                            case_.evidence and isinstance(event, LinkDown),
-                        )
-                        case_.evidence = case_.evidence or _says_down(event, node)
-                    else:
-                        case_.suspected_at, case_.evidence, case_.refused = None, False, False
-                case _:
-                    pass
+            if type(effect) is MemberChanged:
+                self._changed(host, event, effect, now)
         for to, seq in _questions(event, effects):
             asked = self._cases[host, to].asked
             asked.setdefault(seq, now)
             for old in [old for old, at in asked.items() if now - at > 2 * _LONG_S]:
                 del asked[old]
 
+    def _changed(self, host: Host, event: Event, change: MemberChanged, now: float) -> None:
+        node, status, view = change.node, change.status, self._views.of(host)
+        case = self._cases[host, node]
+        if status is Status.DOWN and node in view.members and view.members[node].status in LIVE:
+            self._judge(host, view, node, case, now)
+        slept = now < view.woke_at + host.world.settings.resume_quiet_s - _HAIR
+        if status is Status.SUSPECT and slept and not isinstance(event, Received):
+            self.fail(f"{host.name} slept until just now, and accuses {node}")
+        if status is Status.SUSPECT:
+            kept = case.evidence and isinstance(event, LinkDown)
+            case.suspected_at, case.evidence = now, kept or _says_down(event, node)
+        else:
+            case.suspected_at, case.evidence, case.refused = None, False, False
+
     def _told(self, host: Host, event: Event) -> None:
         match event:
-            case Received(message=Ack(seq=seq, target=target), sender=sender):
-                case_ = self._cases[host, target or sender]
-                now, settings = clock(host), host.world.settings
-                asked_at = case_.asked.get(seq, float("-inf"))
-                if now - asked_at < settings.probe_timeout_s + settings.indirect_timeout_s:
-                    for older in [old for old, at in case_.asked.items() if at < asked_at - 1.0]:
-                        del case_.asked[older]
-                    del case_.asked[seq]
-                    doubted_at = max(case_.suspected_at or now, case_.answered_at, case_.refused_at)
-                    if case_.suspected_at is not None and asked_at >= doubted_at:
-                        case_.answered_at, case_.evidence, case_.refused = now, False, False
+            case Received(message=message, sender=sender):
+                if type(message) is Ack:
+                    self._answered(host, message, sender)
+                for rumour in rumours_of(message):
+                    if rumour.status is Status.DOWN:
+                        self._cases[host, rumour.node].evidence = True
             case LinkDown(peer=peer, refused=True):
                 case_ = self._cases[host, peer]
                 case_.evidence = case_.refused = True
                 case_.refused_at = clock(host)
             case _:
                 pass
-        for rumour in rumours_of(event.message) if isinstance(event, Received) else ():
-            if rumour.status is Status.DOWN:
-                self._cases[host, rumour.node].evidence = True
+
+    def _answered(self, host: Host, ack: Ack, sender: NodeId) -> None:
+        case, now, settings = self._cases[host, ack.target or sender], clock(host), host.world.settings
+        asked_at = case.asked.get(ack.seq, float("-inf"))
+        if now - asked_at >= settings.probe_timeout_s + settings.indirect_timeout_s:
+            return
+        for older in [old for old, at in case.asked.items() if at < asked_at - 1.0]:
+            del case.asked[older]
+        del case.asked[ack.seq]
+        doubted_at = max(case.suspected_at or now, case.answered_at, case.refused_at)
+        if case.suspected_at is not None and asked_at >= doubted_at:
+            case.answered_at, case.evidence, case.refused = now, False, False
 
     def _judge(self, host: Host, view: View, node: NodeId, case: Case, now: float) -> None:
         settings = host.world.settings
@@ -118,14 +120,14 @@ class VerdictsAreEarned(Property):
             self.fail(f"{host.name} slept until just now, and finds {node} down")
 
 
-def _questions(event: Event, effects: Sequence[Effect]) -> Iterator[tuple[NodeId, int]]:
+def _questions(event: Event, effects: Sequence[Effect]) -> list[tuple[NodeId, int]]:
     """The pings that this very node asks with: a helper's, the last, is the question of whoever asked for it."""
-    target = NOBODY
-    if isinstance(event, Received) and isinstance(event.message, PingRequest):
-        target = event.message.target
-    pings = [(e.to, e.message.seq) for e in effects if isinstance(e, Send) and isinstance(e.message, Ping)]
+    pings = [(e.to, e.message.seq) for e in effects if type(e) is Send and type(e.message) is Ping]
+    if not pings or not (isinstance(event, Received) and isinstance(event.message, PingRequest)):
+        return pings
+    target = event.message.target
     helped = max((seq for to, seq in pings if to == target), default=None)
-    return ((to, seq) for to, seq in pings if seq != helped)
+    return [(to, seq) for to, seq in pings if seq != helped]
 
 
 def _says_down(event: Event, node: NodeId) -> bool:

@@ -75,10 +75,17 @@ class View:
     members: dict[NodeId, Known] = field(default_factory=dict)
     metas: dict[NodeId, Meta] = field(default_factory=dict)
     roster: Mapping[NodeId, Member] = field(default_factory=dict)
+    _live: tuple[NodeId, ...] | None = None
 
     @property
-    def live(self) -> list[NodeId]:
-        return sorted(node for node, known in self.members.items() if known.status in LIVE)
+    def live(self) -> tuple[NodeId, ...]:
+        """Those that are not known to be gone, in order."""
+        if self._live is None:
+            self._live = tuple(sorted(n for n, known in self.members.items() if known.status in LIVE))
+        return self._live
+
+    def changed(self) -> None:
+        self._live = None
 
     @property
     def alone(self) -> bool:
@@ -94,6 +101,12 @@ class Pause:
 
 
 Step = tuple[Event | Note, Sequence[Effect]]
+_TIMES: dict[tuple[bool, bool], tuple[type, ...]] = {
+    (False, False): (),
+    (True, False): (Pause,),
+    (False, True): (Second,),
+    (True, True): (Pause, Second),
+}
 Door = Callable[[Event | Note, float], list[Effect]]
 
 
@@ -114,16 +127,15 @@ class Views(Property):
 
     def steps(self, host: Host, event: Event, effects: Sequence[Effect]) -> Sequence[Step]:
         """What went into each machine and came out of it as the node handled `event`, in order."""
-        return self._steps.get(host) or [(event, effects)]
+        return self._steps.get(host) or ((event, effects),)
 
     def times(self, host: Host) -> tuple[type, ...]:
         """The kinds of the present moment."""
         view, now = self.of(host), clock(host)
-        paused = now - view.now > PAUSE_S
-        if now < view.second_at:
-            return (Pause,) if paused else ()
-        view.second_at = now + 1.0
-        return (Pause, Second) if paused else (Second,)
+        second = now >= view.second_at
+        if second:
+            view.second_at = now + 1.0
+        return _TIMES[now - view.now > PAUSE_S, second]
 
     def gap_s(self, host: Host) -> float:
         """For how long the node has not been given anything, as far as its own clock shows."""
@@ -139,14 +151,14 @@ class Views(Property):
             self.fail(f"{host.name} is at {now} after {view.now}")
         steps = self._steps[host]
         for inner, _ in steps:
-            if isinstance(inner, Resumed):
+            if type(inner) is Resumed:
                 view.woke_at = now
         steps.clear()
         view.now = now
-        if not isinstance(event, _TELL_NOTHING):
+        if type(event) not in _TELL_NOTHING:
             self._told(host, view, event)
         for effect in effects:
-            if not isinstance(effect, Send):
+            if type(effect) is not Send:
                 self._said(view, effect)
 
     def _listen(self, host: Host) -> None:
@@ -166,6 +178,7 @@ class Views(Property):
                 view.roster = members
                 for node in [node for node in view.members if not enrolled(members, node)]:
                     del view.members[node]
+                view.changed()
             case StopAsked():
                 view.stopping = True
             case DrainAsked(draining=draining):
@@ -193,6 +206,7 @@ class Views(Property):
                 else:
                     met = view.members[node].met if node in view.members else view.now
                     view.members[node] = Known(status, incarnation, view.now, met, back_soon)
+                view.changed()
                 view.had_peers_since = None if view.alone else (view.had_peers_since or view.now)
             case _:
                 pass
