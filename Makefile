@@ -13,8 +13,8 @@ BIN := .venv/bin
 demo: .venv/ready  ## three nodes on this machine, real work, the leader killed
 	$(BIN)/python demo.py
 
-test: check  ## everything CI runs
-	$(BIN)/pytest
+test: check  ## everything CI runs, a file of tests at a time on each of two cores
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-skills: .venv/ready  ## with the libraries of the skills that come with it: about 90 MB
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --config-settings editable_mode=compat --editable '.[skills]'
