@@ -168,8 +168,8 @@ class GrantsAreTheLeaders(Leading):
         served = {(owner, part.row) for owner, grant in given for part in grant.rows}
         late = [key for key, since in book.since.items() if now - since >= settings.starve_s_max]
         rows = [(owner, book.row(owner, number)) for owner, number in late if (owner, number) not in served]
-        since = now - settings.grant_ttl_s
-        return [(owner, row) for owner, row in rows if row and book.open_count(owner, row, since) > 0]
+        ever = float("-inf")  # who was given all that it asked for lacks nothing, until it asks again
+        return [(owner, row) for owner, row in rows if row and book.open_count(owner, row, ever) > 0]
 
     def _relieved(
         self, host: Host, book: Book, given: list[tuple[NodeId, Grant]], owner: NodeId, row: DemandRow
