@@ -18,15 +18,12 @@ from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.config import Settings
 from openclaw.exec.guards import ITEMS_MAX, bundles, pack, unpack
-from openclaw.exec.replies import Replies
-from openclaw.exec.timers import Timers
+from openclaw.exec.shelf import Shelf
 from openclaw.ids import Claim, NodeId, TaskId, short
 from openclaw.messages import Status
-from openclaw.records import Copy, Number, Progress, Restored, State, Submission, Table
+from openclaw.records import Copy, Progress, Restored, State, Submission, Table
 
-_FETCH_TRIES_MAX = 5
 _RECALLS_MAX = 1024
-_CLOSED_MAX = 16_384
 
 
 class Owned(Protocol):
@@ -50,44 +47,15 @@ class _Question:
     ends: tuple[Progress, ...] = ()
 
 
-@dataclass(slots=True)
-class _Closing:
-    """A final copy whose outputs are on their way here."""
-
-    copy: Copy
-    tries: int = 0
-    fetching: bool = False
-
-
-class Guardian:
+class Guardian(Shelf):
     def __init__(self, me: NodeId, settings: Settings, restored: Restored, owned: Owned) -> None:
-        self.me = me
-        self.settings = settings
+        super().__init__(me, settings, restored)
         self._owned = owned
-        self._copies: dict[NodeId, dict[TaskId, Copy]] = {}
-        self._holder: dict[TaskId, NodeId] = {}
-        self._closing: dict[TaskId, _Closing] = {}
-        self._replies = Replies()
-        self._timers = Timers()
         self._gone_until_s: dict[NodeId, float] = {}  # owners that are gone, and the end of their grace
-        self._status: dict[NodeId, Status] = {me: Status.ALIVE}
-        self._heard = dict(restored.heard)
         self._questions: dict[int, _Question] = {}
-        self._closed: dict[TaskId, tuple[Claim, int]] = {}  # lately over: what comes late is older
         self._replaced: dict[TaskId, None] = {}  # ends that were given up, and may be recalled once more
         self._asked = 0
-        self._wall_offset_s = 0.0
         self._flush_due_s: float | None = None
-        self._out: list[e.Effect] = []
-        for copy in restored.copies:
-            self._remember(copy)
-
-    # --- what the runtime may ask ----------------------------------------------------------------
-
-    def copy(self, task: TaskId) -> Copy | None:
-        """The copy of a task that is not over, as of what its owner told last."""
-        holder = self._holder.get(task)
-        return None if holder is None else self._copies[holder][task]
 
     # --- the door --------------------------------------------------------------------------------
 
@@ -198,55 +166,6 @@ class Guardian:
             None if held is None else held.progress.claim,
         )
 
-    def _keep(self, copy: Copy, now: float) -> None:
-        """Onto our disk, and an acknowledgement when it is whole."""
-        progress = copy.progress
-        task = progress.task
-        closing = self._closing.get(task)
-        if closing is not None and closing.copy.progress == progress:
-            return  # its outputs are on their way
-        self._remember(copy)
-        if progress.claim.owner not in self._heard:
-            self._hear(progress.claim.owner, now)
-        self._out.append(e.Store(Table.COPIES, task, copy))
-        closing = self._closing.get(task)
-        if closing is not None:
-            self._fetch(closing)
-        elif progress.state.final:
-            self._close(copy)
-        elif copy.told:
-            self._replies.guarded(progress.claim.owner, task, progress.claim, progress.moves)
-
-    def _remember(self, copy: Copy) -> None:
-        progress = copy.progress
-        task, owner = progress.task, progress.claim.owner
-        self._forget(task)
-        self._copies.setdefault(owner, {})[task] = copy
-        self._holder[task] = owner
-        if progress.state.final and self._wants_outputs(progress):
-            self._closing[task] = _Closing(copy)
-
-    def _forget(self, task: TaskId) -> None:
-        holder = self._holder.pop(task, None)
-        self._closing.pop(task, None)
-        if holder is not None:
-            there = self._copies[holder]
-            del there[task]
-            if not there:
-                del self._copies[holder]
-
-    def _close(self, copy: Copy) -> None:
-        """It is over, and on two disks now: the copy leaves memory, and stays here for whoever asks."""
-        progress = replace(copy.progress, provisional=False)
-        self._forget(progress.task)
-        self._closed[progress.task] = progress.claim, progress.moves
-        if len(self._closed) > _CLOSED_MAX:
-            del self._closed[next(iter(self._closed))]
-        self._out.append(e.Store(Table.COPIES, progress.task, None))
-        self._out.append(e.Store(Table.RESULTS, progress.task, replace(copy, progress=progress)))
-        self._out.append(n.TaskFetched(progress.task))
-        self._replies.guarded(progress.claim.owner, progress.task, progress.claim, progress.moves)
-
     def _release(self, task: TaskId, sender: NodeId) -> None:
         mine = self._owned.claim_of(task)
         if mine is not None:
@@ -257,36 +176,6 @@ class Guardian:
             self._forget(task)
             self._out.append(e.Store(Table.COPIES, task, None))
         self._replies.released(sender, task)
-
-    # --- outputs ---------------------------------------------------------------------------------
-
-    def _wants_outputs(self, progress: Progress) -> bool:
-        exit = progress.exit
-        if exit is None or exit.inline or progress.token is None:
-            return False
-        logs = exit.stdout_size + exit.stderr_size - exit.stdout_cut - exit.stderr_cut
-        return logs + sum(file.size for file in exit.outputs) <= self.settings.guard_output_bytes_max
-
-    def _fetch(self, closing: _Closing) -> None:
-        """From the owner, who has them already; from the worker while the owner is away."""
-        progress = closing.copy.progress
-        owner = progress.claim.owner
-        kept = self._status.get(owner, Status.ALIVE) < Status.DOWN
-        if not closing.fetching and progress.token is not None and progress.exit is not None:
-            closing.fetching = True
-            source = owner if kept else progress.worker
-            self._out.append(e.Fetch(progress.task, progress.token, source, progress.exit, kept))
-
-    def _fetched(self, event: e.Fetched, now: float) -> None:
-        closing = self._closing.get(event.task)
-        if closing is None or closing.copy.progress.token != event.token:
-            return
-        closing.fetching = False
-        closing.tries += not event.ok
-        if event.ok or closing.tries >= _FETCH_TRIES_MAX:
-            self._close(closing.copy)
-        else:
-            self._timers.set(now + self.settings.guard_resend_s, "fetch", event.task)
 
     # --- owners that are gone --------------------------------------------------------------------
 
@@ -318,12 +207,6 @@ class Guardian:
         for start in range(0, len(tasks), ITEMS_MAX):
             self._out.append(e.Send(owner, m.Keeping(tuple(tasks[start : start + ITEMS_MAX]))))
         self._hear(owner, now)
-
-    def _hear(self, owner: NodeId, now: float) -> None:
-        """An owner lives: its copies are good for a while. To be asked again before that is over."""
-        self._heard[owner] = now + self._wall_offset_s
-        self._out.append(e.Store(Table.META, f"heard:{owner}", Number(int(self._heard[owner]))))
-        self._timers.set(now + self.settings.keeping_every_s, "keeping", owner)
 
     def _take_over(self, owner: NodeId, now: float) -> None:
         until_s = self._gone_until_s.get(owner)

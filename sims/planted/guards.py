@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openclaw.effects import Store
-from openclaw.exec import custody, guardian, succession, worker
+from openclaw.exec import custody, guardian, shelf, succession, worker
 from openclaw.notes import Accepted
 from openclaw.records import Table
 from sims.planted.base import Mutant, says
@@ -110,7 +110,7 @@ GUARDS = (
         "outputs kept once",
         "a guardian has the outputs of an end too",
         ("outputs",),
-        guardian.Guardian,
+        shelf.Shelf,
         "_wants_outputs",
         says(False),
         orphaned,
@@ -137,7 +137,7 @@ GUARDS = (
         "said and not kept",
         "what a guardian says that it keeps is on its disk",
         ("guarded is kept",),
-        guardian.Guardian,
+        shelf.Shelf,
         "_keep",
         said_and_not_kept,
         orphaned,
