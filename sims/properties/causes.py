@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from openclaw.effects import Effect, Event, ExecutorUp, Received, Send, Started, Store, Submitted
+from openclaw.effects import (
+    Effect,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    Received,
+    Send,
+    Started,
+    Store,
+    Submitted,
+)
 from openclaw.ids import NodeId, TaskId, Token
 from openclaw.messages import (
     Adopt,
@@ -147,22 +158,23 @@ class AnswersAreInformed(Inside):
     sentence = (
         "A worker that is asked what it has answers once its executor has told what that holds, not before."
     )
-    hears = (Started, Ask, Seek, Assign, Adopt, End, ExecutorUp)
+    hears = (Started, Ask, Seek, Assign, Adopt, End, ExecutorUp, ExecutorDown)
     says = (Have, Found, MemberChanged)
 
     def __init__(self, views: Views) -> None:
         super().__init__(views)
-        self._asked: dict[Host, set[tuple[NodeId, object]]] = {}  # while the executor was away
-
-    def handled(self, host: Host, event: Event, effects: Sequence[Effect]) -> None:
-        if isinstance(event, Started | ExecutorUp):
-            self._asked[host] = set()
-        super().handled(host, event, effects)
+        self._asked: defaultdict[Host, set[tuple[NodeId, object]]] = defaultdict(set)  # while it was away
+        self._up: set[Host] = set()  # who has its executor
 
     def step(self, host: Host, event: Event | Note, effects: Sequence[Effect]) -> None:
-        asked = self._asked.setdefault(host, set())
-        away = not self._views.of(host).executor_up and not isinstance(event, ExecutorUp)
+        asked, away = self._asked[host], host not in self._up
         match event:
+            case Started() | ExecutorDown():
+                self._up.discard(host)
+                asked.clear()
+            case ExecutorUp():
+                self._up.add(host)
+                asked.clear()
             case Received(message=Ask(items=items), sender=sender) if away:
                 asked.update((sender, key) for key in items)
             case Received(message=Seek(seq=seq), sender=sender) if away:

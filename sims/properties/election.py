@@ -348,7 +348,7 @@ def _alike(host: Host) -> bool:
 def _best(host: Host, view: View, term: int) -> NodeId | None:
     """Who should lead this term, by kind of machine first; None while one has not said yet what it is."""
     nodes = [host.id, *view.live]
-    if any(node not in view.metas for node in nodes):
+    if any(node not in view.metas or node in view.untold for node in nodes):
         return None
     tiers = {node: view.metas[node].tier for node in nodes}
     willing = [node for node in nodes if tiers[node] is not Tier.NO_LEAD] or nodes

@@ -180,7 +180,10 @@ class NobodyWaitsForEver(Property):
         since = settings.ask_every_s + settings.ask_after_s + _SLACK_S
         for task, worker in active.items():
             if (entry := entries.get(task)) is not None and entry.held is not None:
-                continue  # a stated wait: for every node that may have a copy to know of its intent
+                self._touched[host][task] = (
+                    now  # a stated wait: whoever may have a copy is to know of its intent
+                )
+                continue
             known = view.members.get(worker)
             lives = worker == host.id or (known is not None and known.status is Status.ALIVE)
             steady = now - max(view.started_at, known.since if known else 0.0, view.woke_at) > since

@@ -191,7 +191,8 @@ class GrantsAreTheLeaders(Leading):
 
     def _evens_out(self, host: Host, book: Book, effects: Sequence[Effect], now: float) -> None:
         asked = any(isinstance(effect, Send) and isinstance(effect.message, Recall) for effect in effects)
-        if asked or not book.queueing or not book.idle(self._alive(host)):
+        slept = self._views.gap_s(host) > 1.0
+        if asked or slept or not book.queueing or not book.idle(self._alive(host)):
             book.uneven_since = None
         elif book.uneven_since is None:
             book.uneven_since = now

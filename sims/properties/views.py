@@ -74,6 +74,7 @@ class View:
     second_at: float = 0.0  # when the next `Second` begins
     members: dict[NodeId, Known] = field(default_factory=dict)
     metas: dict[NodeId, Meta] = field(default_factory=dict)
+    untold: set[NodeId] = field(default_factory=set)  # who left, and has not said since what it is
     roster: Mapping[NodeId, Member] = field(default_factory=dict)
     _live: tuple[NodeId, ...] | None = None
 
@@ -200,6 +201,7 @@ class Views(Property):
                 view.followed = max(view.followed, epoch or NO_EPOCH)
             case MetaLearned(node=node, meta=meta):
                 view.metas[node] = meta
+                view.untold.discard(node)
             case MemberChanged(node=node, status=status, incarnation=incarnation, back_soon=back_soon):
                 if status is Status.LEFT and not enrolled(view.roster, node):
                     view.members.pop(node, None)
@@ -207,6 +209,8 @@ class Views(Property):
                     met = view.members[node].met if node in view.members else view.now
                     view.members[node] = Known(status, incarnation, view.now, met, back_soon)
                 view.changed()
+                if status is Status.LEFT:
+                    view.untold.add(node)
                 view.had_peers_since = None if view.alone else (view.had_peers_since or view.now)
             case _:
                 pass
