@@ -47,6 +47,10 @@ class Custody:
         self._sent: OrderedDict[TaskId, float] = OrderedDict()
         self._promises: dict[TaskId, _Promise] = {}
         self._released: dict[NodeId, dict[TaskId, None]] = {}
+        self._requests = 0  # to let copies go
+        self._answers_from: dict[
+            NodeId, int
+        ] = {}  # a copy came to it late: what it said before does not count
         self._past: set[NodeId] = set()  # who may hold a copy, and is not the guardian any more
         ledger.moved = self.moved
 
@@ -242,7 +246,12 @@ class Custody:
     def guarded(self, message: m.Guarded, sender: NodeId, now: float) -> None:
         for task, claim, moves in message.items:
             entry = self.ledger.tasks.get(task)
-            if entry is None or sender != entry.keeper or claim != entry.progress.claim:
+            if entry is None or claim != entry.progress.claim:
+                continue
+            if sender != entry.keeper:
+                self._answers_from[sender] = self._requests + 1
+                self.found(entry, sender, now)
+                self.release(entry, now)
                 continue
             entry.kept_moves = max(entry.kept_moves, moves)
             promise = self._promises.pop(task, None)
@@ -315,8 +324,10 @@ class Custody:
             if entry is None or (sender != entry.keeper and entry.kept_moves >= 0):
                 self._released.setdefault(sender, {})[task] = None
 
-    def released(self, tasks: tuple[TaskId, ...], sender: NodeId, now: float) -> None:
-        for task in tasks:
+    def released(self, message: m.Released, sender: NodeId, now: float) -> None:
+        if message.number < self._answers_from.get(sender, 0):
+            return
+        for task in message.tasks:
             entry = self.ledger.tasks.get(task)
             if entry is None or sender == entry.keeper or sender not in entry.progress.guardians:
                 continue
@@ -333,8 +344,9 @@ class Custody:
 
     def flush(self, now: float) -> None:
         out = self.ledger.out.effects
+        self._requests += bool(self._released)
         for node, tasks in self._released.items():
-            out.extend(Send(node, m.Release(part)) for part in cut(list(tasks)))
+            out.extend(Send(node, m.Release(part, self._requests)) for part in cut(list(tasks)))
         self._released = {}
         for task in [t for t, at in self._first_sent() if at + self.settings.guard_resend_s <= now]:
             del self._sent[task]

@@ -112,9 +112,9 @@ class Guardian(Shelf):
                     tasks = [copy.progress.task for copy in offered]
                     known = tuple((copy, self._known_of(copy.progress.task)) for copy in offered)
                     self._recall(_Question(sender, offered=known), tasks)
-            case m.Release(tasks=tasks):
+            case m.Release(tasks=tasks, number=number):
                 for task in tasks:
-                    self._release(task, sender)
+                    self._release(task, sender, number)
             case m.Seek():
                 self._seek(message, sender)
 
@@ -166,7 +166,7 @@ class Guardian(Shelf):
             None if held is None else held.progress.claim,
         )
 
-    def _release(self, task: TaskId, sender: NodeId) -> None:
+    def _release(self, task: TaskId, sender: NodeId, number: int) -> None:
         mine = self._owned.claim_of(task)
         if mine is not None:
             self._replies.superseded(sender, task, mine)
@@ -175,7 +175,7 @@ class Guardian(Shelf):
         if held is not None and held.progress.claim.owner == sender:
             self._forget(task)
             self._out.append(e.Store(Table.COPIES, task, None))
-        self._replies.released(sender, task)
+        self._replies.released(sender, task, number)
 
     # --- owners that are gone --------------------------------------------------------------------
 

@@ -170,8 +170,8 @@ class Owner:
                 self.custody.unguarded(tasks, sender)
             case m.Keeping(tasks=tasks):
                 self.custody.keeping(tasks, sender)
-            case m.Released(tasks=tasks):
-                self.custody.released(tasks, sender, now)
+            case m.Released():
+                self.custody.released(message, sender, now)
             case m.Superseded():
                 self.succession.superseded(message)
             case m.Found():

@@ -13,7 +13,7 @@ class Replies:
         self._guarded: dict[NodeId, dict[TaskId, tuple[Claim, int]]] = {}
         self._superseded: dict[NodeId, dict[TaskId, Claim]] = {}
         self._unguarded: dict[NodeId, dict[TaskId, None]] = {}
-        self._released: dict[NodeId, dict[TaskId, None]] = {}
+        self._released: dict[NodeId, dict[TaskId, int]] = {}
 
     @property
     def waiting(self) -> bool:
@@ -29,9 +29,9 @@ class Replies:
     def unguarded(self, owner: NodeId, task: TaskId) -> None:
         self._unguarded.setdefault(owner, {})[task] = None
 
-    def released(self, owner: NodeId, task: TaskId) -> None:
+    def released(self, owner: NodeId, task: TaskId, number: int) -> None:
         self._guarded.get(owner, {}).pop(task, None)
-        self._released.setdefault(owner, {})[task] = None
+        self._released.setdefault(owner, {})[task] = number
 
     def flush(self) -> list[Effect]:
         effects: list[Effect] = []
@@ -43,6 +43,8 @@ class Replies:
         for to, unguarded in self._unguarded.items():
             effects += [Send(to, m.Unguarded(part)) for part in cut(list(unguarded))]
         for to, released in self._released.items():
-            effects += [Send(to, m.Released(part)) for part in cut(list(released))]
+            for number in sorted(set(released.values())):
+                tasks = [task for task, asked in released.items() if asked == number]
+                effects += [Send(to, m.Released(part, number)) for part in cut(tasks)]
         self._guarded, self._superseded, self._unguarded, self._released = {}, {}, {}, {}
         return effects

@@ -57,12 +57,14 @@ class Release(Message, frozen=True):
     """Let your copies of these go: they are over, or kept elsewhere."""
 
     tasks: Tasks
+    number: Count = 0
 
 
 class Released(Message, frozen=True):
-    """My copies of these are gone from my disk."""
+    """My copies of these are gone from my disk, as of your request of that number."""
 
     tasks: Tasks
+    number: Count = 0
 
 
 class Seek(Message, frozen=True):

@@ -60,8 +60,8 @@ def never_yielding(true: Any) -> Any:  # noqa: ARG001
 
 
 def keeps_what_it_released(true: Any) -> Any:
-    def release(self: Any, task: Any, sender: Any) -> None:
-        true(self, task, sender)
+    def release(self: Any, *asked: Any) -> None:
+        true(self, *asked)
         self._out = [e for e in self._out if not (isinstance(e, Store) and e.table is Table.COPIES)]
 
     return release

@@ -239,6 +239,29 @@ def test_a_dead_guardian_is_replaced_and_lets_go_when_it_is_back() -> None:
     assert mesh.progress(task).guardians == (mesh.ids[second],)
 
 
+def test_a_copy_that_comes_late_to_who_let_it_go_is_let_go_again() -> None:
+    """It was sent before, and would be taken over without the intent: no answer from before counts as its end."""
+    mesh = Mesh()
+    former = guardian_of(mesh, 0)
+    (task,) = mesh.submit(0, once=True, needs=Needs(Kind.COMMAND, gpus=1))
+    mesh.crash(former)
+    mesh.advance(1.0)
+    mesh.restart(former)
+    mesh.advance(3.0)
+    assert copy_on(mesh[former], task) is None
+    told = own(mesh[0], task)
+    assert told is not None
+    assert mesh.ids[former] not in told.guardians
+    early = (m.Guarded(((task, told.claim, 0),)), m.Released((task,), 0))
+    mesh.give(0, *(Received(message, mesh.ids[former]) for message in early))
+    mesh.cut(0, former)
+    mesh.run()
+    assert mesh.ids[former] in own(mesh[0], task).guardians  # type: ignore[union-attr]
+    mesh.mend()
+    mesh.advance(3.0)
+    assert mesh.ids[former] not in own(mesh[0], task).guardians  # type: ignore[union-attr]
+
+
 def test_once_is_assigned_only_when_its_intent_is_at_the_guardian() -> None:
     mesh = Mesh()
     guardian = guardian_of(mesh, 0)
