@@ -117,6 +117,8 @@ class Guardian(Shelf):
                     self._release(task, sender, number)
             case m.Seek():
                 self._seek(message, sender)
+            case m.Unguarded(tasks=tasks):
+                self._doubt([task for task in tasks if self._is_of(task, sender)], sender)
 
     # --- copies ----------------------------------------------------------------------------------
 
@@ -171,8 +173,7 @@ class Guardian(Shelf):
         if mine is not None:
             self._replies.superseded(sender, task, mine)
             return
-        held = self.copy(task)
-        if held is not None and held.progress.claim.owner == sender:
+        if self._is_of(task, sender):
             self._forget(task)
             self._out.append(e.Store(Table.COPIES, task, None))
         self._replies.released(sender, task, number)
@@ -203,9 +204,7 @@ class Guardian(Shelf):
 
     def _met(self, owner: NodeId, now: float) -> None:
         """An owner is back, or we are: are its copies still of use? Asked again now and then."""
-        tasks = list(self._copies.get(owner, ()))
-        for start in range(0, len(tasks), ITEMS_MAX):
-            self._out.append(e.Send(owner, m.Keeping(tuple(tasks[start : start + ITEMS_MAX]))))
+        self._doubt(list(self._copies.get(owner, ())), owner)
         self._hear(owner, now)
 
     def _take_over(self, owner: NodeId, now: float) -> None:
@@ -224,6 +223,15 @@ class Guardian(Shelf):
             self._out.append(e.Store(Table.COPIES, copy.progress.task, None))
         word = "left" if self._status.get(owner) is Status.LEFT else "is down"
         self._out.append(n.TakeOver(copies, f"its owner {short(owner)} {word}"))
+
+    def _is_of(self, task: TaskId, owner: NodeId) -> bool:
+        held = self.copy(task)
+        return held is not None and held.progress.claim.owner == owner
+
+    def _doubt(self, tasks: list[TaskId], owner: NodeId) -> None:
+        """Are our copies of these still of use? Their owner is back, or we are, or it does not know them."""
+        for start in range(0, len(tasks), ITEMS_MAX):
+            self._out.append(e.Send(owner, m.Keeping(tuple(tasks[start : start + ITEMS_MAX]))))
 
     # --- what others ask -------------------------------------------------------------------------
 

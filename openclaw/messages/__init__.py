@@ -71,7 +71,7 @@ OwnerMessage = (
     Grant | Returned | Started | Outcomes | Have | Cancel | Room | Guarded | Unguarded | Superseded | Keeping
     | Released | Found | Known | Renew
 )  # fmt: skip
-GuardianMessage = Guard | Release | Seek
+GuardianMessage = Guard | Release | Seek | Unguarded
 WorkerMessage = Assign | OutcomesStored | Ask | End | Probe | Recall | Seek | Adopt | Leased
 CoreMessage = GossipMessage | ElectionMessage | LeaderMessage | OwnerMessage | GuardianMessage | WorkerMessage
 RuntimeMessage = RosterSync | Query | Reply | DialBulk

@@ -262,6 +262,26 @@ def test_a_copy_that_comes_late_to_who_let_it_go_is_let_go_again() -> None:
     assert mesh.ids[former] not in own(mesh[0], task).guardians  # type: ignore[union-attr]
 
 
+def test_an_owner_that_does_not_know_a_copy_is_asked_whether_it_is_of_use() -> None:
+    """Else a worker that tells us of an end which is its owner's would tell us for as long as we keep the copy."""
+    mesh = Mesh()
+    guardian = guardian_of(mesh, 0)
+    mesh.lost = {m.Assign}
+    (task,) = mesh.submit(0)
+    copy = copy_on(mesh[guardian], task)
+    assert copy is not None
+    heir = others(mesh, 0, guardian)[0]
+    theirs = replace(copy, progress=replace(copy.progress, owner=mesh.ids[heir], takeover=1))
+    mesh.give(guardian, n.Yielded((theirs,)))
+    mesh.run()
+    mesh.give(guardian, Received(m.Unguarded((task,)), mesh.ids[0]))
+    mesh.run()
+    assert copy_on(mesh[guardian], task) is not None, "it is not that one's"
+    mesh.give(guardian, Received(m.Unguarded((task,)), mesh.ids[heir]))
+    mesh.run()
+    assert copy_on(mesh[guardian], task) is None
+
+
 def test_once_is_assigned_only_when_its_intent_is_at_the_guardian() -> None:
     mesh = Mesh()
     guardian = guardian_of(mesh, 0)
