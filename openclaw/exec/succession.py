@@ -263,6 +263,8 @@ class Succession:
             self._told(entry, theirs, now)
         answer = m.Superseded(((theirs.task, entry.progress.claim),))
         self.ledger.out.effects.append(Send(note.sender, answer))
+        if not entry.submission.exclusive:  # by the intent that it keeps of such a one it starts nothing
+            self._custody.found(entry, note.sender, now)
 
     @staticmethod
     def _only_it_could_know(theirs: Progress, ours: Progress) -> bool:

@@ -462,6 +462,26 @@ def test_what_is_yielded_in_the_batch_that_placed_it_is_not_assigned() -> None:
     assert not [send for _, send in mesh.sent if isinstance(send.message, m.Assign)]
 
 
+@pytest.mark.parametrize("once", [False, True])
+def test_who_yields_a_task_is_asked_to_let_its_copy_go(once: bool) -> None:
+    """Else it would take it over when its owner is gone, and know nothing of what became of it."""
+    mesh = Mesh(4)
+    guardian = guardian_of(mesh, 0)
+    (task,) = mesh.submit(0, needs=Needs(Kind.COMMAND, gpus=1), once=once)
+    mesh.crash(0)
+    mesh.advance(GRACE_S)
+    ours = own(mesh[guardian], task)
+    assert ours is not None
+    third = next(x for x in others(mesh, 0, guardian) if mesh.ids[x] not in ours.guardians)
+    mesh.sent.clear()
+    mesh.give(guardian, n.Contested(mesh.ids[third], replace(ours, owner=mesh.ids[third], takeover=0)))
+    mesh.advance(3.0)
+    asked = [send.to for _, send in mesh.sent if isinstance(send.message, m.Release)]
+    assert (mesh.ids[third] in asked) is not once, (
+        "of a once task it keeps an intent, by which it starts nothing"
+    )
+
+
 @pytest.mark.parametrize("meeting", ["both notice", "one was away"])
 def test_two_owners_who_never_heard_of_each_other_agree_when_they_meet(meeting: str) -> None:
     """One took it over and is done with it; another took it over from that one, from an older copy."""
