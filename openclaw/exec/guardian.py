@@ -24,6 +24,7 @@ from openclaw.messages import Status
 from openclaw.records import Copy, Progress, Restored, State, Submission, Table
 
 _RECALLS_MAX = 1024
+_CLAIMS_MAX = 16_384
 
 
 class Owned(Protocol):
@@ -54,6 +55,7 @@ class Guardian(Shelf):
         self._gone_until_s: dict[NodeId, float] = {}  # owners that are gone, and the end of their grace
         self._questions: dict[int, _Question] = {}
         self._replaced: dict[TaskId, None] = {}  # ends that were given up, and may be recalled once more
+        self._claims: dict[TaskId, Claim] = {}  # the highest by which anyone asked about a task
         self._asked = 0
         self._flush_due_s: float | None = None
 
@@ -239,6 +241,7 @@ class Guardian(Shelf):
         claim = Claim(seek.takeover, sender)
         held: list[m.Kept] = []
         for task in seek.tasks:
+            self._compare(task, claim)
             mine = self._owned.claim_of(task)
             copy = self.copy(task)
             if mine is not None and mine != claim:
@@ -250,6 +253,16 @@ class Guardian(Shelf):
                 held.append(m.Kept(copy.progress))
                 self._follow(copy, claim)
         self._recall(_Question(sender, seek.seq, tuple(held)), seek.tasks)
+
+    def _compare(self, task: TaskId, claim: Claim) -> None:
+        """Two may take a task over at once, from two copies, and not see each other: who hears both tells the lower."""
+        known = self._claims.get(task, claim)
+        low, high = sorted((known, claim))
+        if low.owner != high.owner and self._status.get(high.owner, Status.DOWN) < Status.DOWN:
+            self._replies.superseded(low.owner, task, high)
+        self._claims[task] = high
+        if len(self._claims) > _CLAIMS_MAX:
+            del self._claims[next(iter(self._claims))]
 
     def _follow(self, copy: Copy, claim: Claim) -> None:
         """Another guardian owns it now: our copy is its copy."""

@@ -10,7 +10,7 @@ from openclaw import messages as m
 from openclaw import notes as n
 from openclaw.effects import CancelAsked, Received, Submitted
 from openclaw.exec.guards import pack
-from openclaw.ids import NOBODY, Epoch, Incarnation, TaskId, Token, keyed_task_id
+from openclaw.ids import NOBODY, Claim, Epoch, Incarnation, TaskId, Token, keyed_task_id
 from openclaw.messages import Status
 from openclaw.records import Copy, Exit, Kind, Needs, Progress, State, Submission, Table
 
@@ -480,6 +480,22 @@ def test_who_yields_a_task_is_asked_to_let_its_copy_go(once: bool) -> None:
     assert (mesh.ids[third] in asked) is not once, (
         "of a once task it keeps an intent, by which it starts nothing"
     )
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["the lower claim first", "the higher claim first"])
+def test_who_is_asked_by_two_heirs_of_a_task_tells_the_lower_claim(first: int) -> None:
+    """They took it over from two copies and do not see each other: both would run it, with leases of their own."""
+    mesh = Mesh(4)
+    witness, low, high = 1, 2, 3
+    (task,) = mesh.submit(0)
+    mesh.sent.clear()
+    heirs = [low, high]
+    for heir in (heirs[first], heirs[1 - first]):
+        mesh.give(witness, Received(m.Seek(1, 5, (task,)), mesh.ids[heir]))
+        mesh.run()
+    told = [(send.to, send.message.items) for _, send in mesh.sent if isinstance(send.message, m.Superseded)]
+    assert (mesh.ids[low], ((task, Claim(5, mesh.ids[high])),)) in told
+    assert mesh.ids[high] not in {to for to, _ in told}
 
 
 @pytest.mark.parametrize("meeting", ["both notice", "one was away"])
