@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from math import inf
 from typing import TYPE_CHECKING
 
 from openclaw.effects import LinkDown, LinkUp
@@ -114,8 +115,10 @@ class Network:
 
     def troubled_at(self, one: NodeId, other: NodeId) -> float:
         """When one of these two stood still last, or a way between them was cut, however short."""
+        if not self._troubled_at:
+            return -inf
         ways = ((one, other), (other, one), (one, one), (other, other))
-        return max(self._troubled_at.get(way, float("-inf")) for way in ways)
+        return max(self._troubled_at.get(way, -inf) for way in ways)
 
     def joined(self, one: Host, other: Host) -> bool:
         return self.clear_between(one, other) and self.clear_between(other, one)

@@ -154,8 +154,10 @@ class Roll:
 
     def suspects_to_call(self, now: float) -> list[NodeId]:
         """Where few can doubt, each calls its suspects again and again: answers that get lost make nobody dead."""
-        due = []
-        for node in [] if self.crowded else sorted(self.suspects):
+        due: list[NodeId] = []
+        if not self.suspects or self.crowded:
+            return due
+        for node in sorted(self.suspects):
             suspicion = self.rows[node].suspicion
             if suspicion is not None and suspicion.call_at <= now:
                 due.append(node)
@@ -167,7 +169,9 @@ class Roll:
             row.suspicion.called(seq, now, self._settings)
 
     def next_call(self) -> float | None:
-        waits = [self.rows[node].suspicion for node in (() if self.crowded else self.suspects)]
+        if not self.suspects or self.crowded:
+            return None
+        waits = [self.rows[node].suspicion for node in self.suspects]
         return min((s.call_at for s in waits if s is not None), default=None)
 
     def next_deadline(self) -> float | None:

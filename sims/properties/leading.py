@@ -85,6 +85,7 @@ class Book:
     open: dict[tuple[NodeId, int], int] = field(
         default_factory=dict
     )  # places that a row lacks at least: nothing that it was granted is free again before its owner says so
+    queueing: set[NodeId] = field(default_factory=set)  # workers with a queue
 
     def row(self, owner: NodeId, number: int) -> DemandRow | None:
         rows = self.demands.get(owner, (0, ()))[1]
@@ -110,6 +111,7 @@ class Book:
                     place = self.places[sender] = Place(report.boot)
                 place.slots = 0 if report.draining else report.slots
                 place.queued = report.queued
+                (self.queueing.add if report.queued else self.queueing.discard)(sender)
                 place.reported = report.size or Size(report.running + report.queued)
                 for _, grant, count in report.taken:
                     place.release(grant, count)
@@ -144,11 +146,6 @@ class Book:
             for part in given.grant.rows if given.grant.seq > seen else ():
                 self.open[owner, part.row] = self.open.get((owner, part.row), 0) - part.count
 
-    @property
-    def queueing(self) -> bool:
-        """Whether anybody has a queue."""
-        return any(place.queued for place in self.places.values())
-
     def idle(self, alive: set[NodeId]) -> bool:
         """Whether somebody has nothing to do."""
         return any(
@@ -182,6 +179,7 @@ class Book:
 
     def forget(self, node: NodeId) -> None:
         self.places.pop(node, None)
+        self.queueing.discard(node)
         self.demands.pop(node, None)
         self.given.pop(node, None)
         for key in [key for key in self.open if key[0] == node]:
