@@ -22,7 +22,9 @@ CANCELLED_CODE = 130
 LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 NOTHING = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
 GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
-IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # and not by what we start
+IGNORED_HERE = (  # by Python, or by a node that nohup or the background of a script started; not by what we start
+    signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT,
+)  # fmt: skip
 
 TokenRow = tuple[int, str, int, int]
 
@@ -137,9 +139,7 @@ def start(spec: Spec, folder: str, environment: dict[str, str]) -> Child:
         os.chdir(cwd)
         program = _program(spec.argv[0], environment.get("PATH", os.defpath))
         spawn = os.posix_spawn if "/" in program else os.posix_spawnp
-        pid = spawn(
-            program, spec.argv, environment, file_actions=files, setsid=True, setsigdef=IGNORED_BY_PYTHON
-        )
+        pid = spawn(program, spec.argv, environment, file_actions=files, setsid=True, setsigdef=IGNORED_HERE)
         return Child(pid)
     except (OSError, ValueError, IndexError) as error:
         raise _refusal(spec, cwd, environment.get("PATH", ""), error) from error

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,7 +135,18 @@ def test_a_program_is_found_in_the_path_that_it_is_given(tmp_path: Path) -> None
     go(test())
 
 
+@pytest.fixture
+def nohup() -> Iterator[None]:
+    """As a node is started by nohup, or in the background of a script."""
+    ignored = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.usefixtures("nohup")
 def test_a_command_starts_with_no_signal_ignored_or_held_back(tmp_path: Path) -> None:
     ended = run_one(tmp_path, "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
     masks = [int(line.split()[1], 16) for line in ended.stdout.decode().splitlines()]
