@@ -20,7 +20,7 @@ import zmq
 from openclaw.config import LINK_QUEUE_MAX
 from openclaw.ids import NodeId
 from openclaw.transport.address import LAN, Address, Answer, dial
-from openclaw.transport.poller import Poller, SyncSocket
+from openclaw.transport.poller import Poller, SyncSocket, unwatch
 
 DIAL_S = 3.0
 HANDSHAKE_S = 5.0
@@ -231,9 +231,8 @@ class Link:
 
     def _shut(self) -> None:
         self.address = None
-        if self._monitor is not None:
-            self._monitor.close()
         if self._poller is not None:
-            self._poller.socket.disable_monitor()
+            if self._monitor is not None:
+                unwatch(self._poller.socket, self._monitor)
             self._poller.close()
         self._poller = self._monitor = None

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from openclaw.errors import Unavailable
-from openclaw.transport.poller import Poller, SyncSocket
+from openclaw.transport.poller import Poller, SyncSocket, unwatch
 
 REST_S = 0.5
 REBIND_S = 0.2
@@ -44,8 +44,7 @@ class Listener:
         if self._resting is not None:
             self._resting.cancel()
             await asyncio.gather(self._resting, return_exceptions=True)
-        self._socket.disable_monitor()
-        self._monitor.close()
+        unwatch(self._socket, self._monitor)
         self._give_reserve()
 
     def _bind_first(self, bind: str) -> None:

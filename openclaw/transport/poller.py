@@ -18,6 +18,16 @@ from openclaw.config import DRAIN_MESSAGES_MAX
 SyncSocket = zmq.Socket[bytes]
 
 
+def unwatch(socket: SyncSocket, monitor: Poller) -> None:
+    """`socket` tells its monitor nothing more, and only then does that go.
+
+    The other way round libzmq's own thread, which tells, waits for ever for somebody to hear it and holds a lock over
+    that; whoever asks the socket for anything about its monitor then, waits for ever as well: this process.
+    """
+    socket.disable_monitor()
+    monitor.close()
+
+
 class Poller:
     """Calls `take` for every message that waits in `socket`, which this owns from now on.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 
 import zmq
@@ -153,3 +155,40 @@ def test_a_receiver_that_fails_does_not_leave_the_rest_unread() -> None:
         context.term()
 
     asyncio.run(scene())
+
+
+UNWATCHING = """
+import asyncio, random, socket, threading, zmq
+from openclaw.transport.poller import Poller, unwatch
+
+def shut(server):
+    while True:
+        server.accept()[0].close()
+
+async def main():
+    server = socket.create_server(("127.0.0.1", 0), backlog=100)
+    threading.Thread(target=shut, args=(server,), daemon=True).start()
+    context = zmq.Context()
+    for number in range(3000):
+        dealer = context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.RECONNECT_IVL, 1)
+        poller = Poller(dealer, lambda one: one.recv(zmq.NOBLOCK))
+        events = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
+        monitor = Poller(dealer.get_monitor_socket(events), lambda one: one.recv_multipart(zmq.NOBLOCK))
+        dealer.connect("tcp://127.0.0.1:%d" % server.getsockname()[1])
+        for _ in range(number % 40):
+            await asyncio.sleep(0)
+        unwatch(dealer, monitor)
+        poller.close()
+    print("done")
+
+asyncio.run(main())
+"""
+
+
+def test_a_monitor_that_goes_while_its_connection_breaks_holds_nobody_up() -> None:
+    """In another process, since this one would hang: the event that nobody hears any more came at the wrong moment."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNWATCHING], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.stdout == "done\n", done.stderr
