@@ -48,9 +48,7 @@ class Custody:
         self._promises: dict[TaskId, _Promise] = {}
         self._released: dict[NodeId, dict[TaskId, None]] = {}
         self._requests = 0  # to let copies go
-        self._answers_from: dict[
-            NodeId, int
-        ] = {}  # a copy came to it late: what it said before does not count
+        self._answers_from: dict[NodeId, int] = {}  # from which request on: a copy came late to this node
         self._past: set[NodeId] = set()  # who may hold a copy, and is not the guardian any more
         ledger.moved = self.moved
 
@@ -142,8 +140,14 @@ class Custody:
         progress = entry.progress
         if node != self.ledger.me and node not in progress.guardians and entry.submission.replicas:
             self._past.add(node)
-            self.ledger.rewrite(entry, replace(progress, guardians=(*progress.guardians, node)))
+            self._holders(entry, (*progress.guardians, node))
             self.release(entry, now)
+
+    def _holders(self, entry: Entry, holders: tuple[NodeId, ...]) -> None:
+        """Who may have a copy. Of an exclusive task the keeper hears it: as its heir it waits for the others' word."""
+        self.ledger.rewrite(entry, replace(entry.progress, guardians=holders))
+        if entry.submission.exclusive and entry.keeper is not None:
+            self._due[entry.progress.task] = None
 
     def release(self, entry: Entry, now: float) -> None:
         """Whoever kept a copy before lets it go, now that its successor has one. Asked again until it is done."""
@@ -331,8 +335,7 @@ class Custody:
             entry = self.ledger.tasks.get(task)
             if entry is None or sender == entry.keeper or sender not in entry.progress.guardians:
                 continue
-            rest = tuple(node for node in entry.progress.guardians if node != sender)
-            self.ledger.rewrite(entry, replace(entry.progress, guardians=rest))
+            self._holders(entry, tuple(node for node in entry.progress.guardians if node != sender))
             self._go_on(entry, now)
 
     def forget(self, task: TaskId) -> None:

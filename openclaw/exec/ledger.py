@@ -87,7 +87,9 @@ class Ledger:
 
     def inherit(self, copy: Copy, now: float, reason: str) -> Entry:
         """A task of an owner that is gone is ours. It waits until everybody was asked about it."""
-        progress = inherit(copy.progress, self.me, now + self.wall_offset_s, reason)
+        progress = inherit(
+            copy.progress, self.me, now + self.wall_offset_s, reason, exclusive=copy.submission.exclusive
+        )
         entry = Entry(copy.submission, progress, self.demands.row_of(copy.submission), sought=True)
         task = progress.task
         self.tasks[task] = entry

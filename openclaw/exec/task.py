@@ -39,15 +39,17 @@ def begin(task: TaskId, at: float, owner: NodeId, guardians: tuple[NodeId, ...] 
     return Progress(task=task, state=State.QUEUED, story=story, owner=owner, guardians=guardians)
 
 
-def inherit(progress: Progress, owner: NodeId, at: float, reason: str) -> Progress:
+def inherit(progress: Progress, owner: NodeId, at: float, reason: str, *, exclusive: bool) -> Progress:
     """The same task under its next owner. What was asked to be cancelled stays so; the rest begins to wait.
 
-    An attempt that may have started is kept in mind for a task with an intent; others are found by asking.
+    An attempt that may have started is kept in mind for a task with an intent; others are found by asking. So are other
+    holders of a copy, but for those of an exclusive task: they may be heirs too, and have started it out of our sight.
     """
+    holders = tuple(node for node in progress.guardians if node != owner) if exclusive else ()
     state = State.CANCELLING if progress.state is State.CANCELLING else State.QUEUED
     line = Move(progress.moves + 1, at, state, owner, f"taken over: {reason}")
     after = replace(
-        progress, state=state, owner=owner, takeover=progress.takeover + 1, guardians=(),
+        progress, state=state, owner=owner, takeover=progress.takeover + 1, guardians=holders,
         story=(*progress.story, line),
     )  # fmt: skip
     return after if progress.intent else replace(after, token=None, worker=NodeId(""))

@@ -353,6 +353,45 @@ def test_whom_a_once_task_was_meant_for_its_last_owner_can_say(said: dict[str, o
     assert state is (State.RUNNING if runs else State.QUEUED)
 
 
+@pytest.mark.parametrize("once", [True, False])
+def test_an_heir_waits_with_a_once_task_for_who_may_be_its_heir_too(once: bool) -> None:
+    """That one took it over and ran it, perhaps, where we do not see it: as its former guardian it had a copy."""
+    mesh = Mesh(4)
+    heir = guardian_of(mesh, 0)
+    former = others(mesh, 0, heir)[0]
+    mesh.lost = {m.Assign}
+    (task,) = mesh.submit(0, once=once)
+    mesh.lost = set()
+    copy = copy_on(mesh[heir], task)
+    assert copy is not None
+    holders = (mesh.ids[heir], mesh.ids[former])
+    queued = replace(
+        copy.progress, state=State.QUEUED, intent=False, token=None, worker=NOBODY, guardians=holders
+    )
+    mesh.give(heir, n.Yielded((replace(copy, progress=queued),)))
+    mesh.crash(0)
+    mesh.crash(former)
+    mesh.elect(heir)
+    mesh.advance(GRACE_S)
+    assert len(mesh.started_on(task)) == (0 if once else 1)
+    mesh.restart(former)
+    mesh.advance(10.0)
+    assert len(mesh.started_on(task)) == 1
+
+
+def test_whoever_keeps_a_once_task_hears_when_nobody_else_does_any_more() -> None:
+    mesh = Mesh()
+    first = guardian_of(mesh, 0)
+    (task,) = mesh.submit(0, once=True, needs=Needs(Kind.COMMAND, gpus=1))
+    mesh.crash(first)
+    mesh.advance(3.0)
+    second = guardian_of(mesh, 0)
+    assert copy_on(mesh[second], task).progress.guardians == (mesh.ids[second], mesh.ids[first])  # type: ignore[union-attr]
+    mesh.restart(first)
+    mesh.advance(3.0)
+    assert copy_on(mesh[second], task).progress.guardians == (mesh.ids[second],)  # type: ignore[union-attr]
+
+
 def test_a_worker_that_dies_while_it_is_asked_has_sworn_nothing() -> None:
     mesh = Mesh()
     guardian = guardian_of(mesh, 0)

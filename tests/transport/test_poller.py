@@ -158,7 +158,7 @@ def test_a_receiver_that_fails_does_not_leave_the_rest_unread() -> None:
 
 
 UNWATCHING = """
-import asyncio, random, socket, threading, zmq
+import asyncio, socket, threading, zmq
 from openclaw.transport.poller import Poller, unwatch
 
 def shut(server):
