@@ -1,16 +1,15 @@
-"""The owner's side of its guardian: what is copied there, and what may be promised and done because of it.
+"""The owner's side of its guardian: what is copied there, and what may be done because of it.
 
 One guardian keeps all copies of an owner, chosen by rendezvous hashing among the live nodes, the steadiest first, and
-kept for as long as it lives. Promises: an acceptance names the guardian only once it has the task on its disk; a
-final is provisional until then; an exclusive task is assigned only when every node that may hold a copy of it
-has its intent, or has let the copy go; an owner that comes back hears its guardian before it dispatches.
+kept for as long as it lives. Promises: a final is provisional until it is on that one's disk; an exclusive task is
+assigned only when every node that may hold a copy of it has its intent, or has let the copy go; an owner that comes
+back hears its guardian before it dispatches.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from msgspec.structs import replace
@@ -20,20 +19,11 @@ from openclaw.effects import Send
 from openclaw.exec.guards import pack
 from openclaw.exec.ledger import Entry, Ledger
 from openclaw.exec.outbox import cut
+from openclaw.exec.promises import Promises
 from openclaw.ids import NodeId, TaskId
-from openclaw.notes import Accepted
 from openclaw.records import Member, Meta, Progress, State, Submission, Tier
 
 _STEADY = {Tier.ALWAYS_ON: 0, Tier.MAINS: 1, Tier.NO_LEAD: 1, Tier.BATTERY: 2}
-
-
-@dataclass(slots=True, eq=False)
-class _Promise:
-    """A batch of submissions whose acceptance waits for the guardian's disk."""
-
-    tasks: tuple[TaskId, ...]
-    left: set[TaskId]
-    keepers: set[NodeId] = field(default_factory=set)  # who has some of them
 
 
 class Custody:
@@ -45,7 +35,7 @@ class Custody:
         self._owed: set[NodeId] = set()  # members: who may be back some day
         self._due: OrderedDict[TaskId, None] = OrderedDict()
         self._sent: OrderedDict[TaskId, float] = OrderedDict()
-        self._promises: dict[TaskId, _Promise] = {}
+        self.promises = Promises(ledger)
         self._released: dict[NodeId, dict[TaskId, None]] = {}
         self._requests = 0  # to let copies go
         self._answers_from: dict[NodeId, int] = {}  # from which request on: a copy came late to this node
@@ -92,7 +82,7 @@ class Custody:
             self._rekeep(entry, now, first=first)
             self.release(entry, now)
         if self.guardian is None:
-            self._sweep_promises()
+            self.promises.sweep()
 
     def _rekeep(self, entry: Entry, now: float, *, first: bool) -> None:
         keeper = self.keeper_of(entry)
@@ -169,35 +159,7 @@ class Custody:
                 continue
             if self.keep(entry):
                 left.add(task)
-        if not left:
-            self._accept(_Promise(tasks, left))
-            return
-        promise = _Promise(tasks, left)
-        self._promises |= dict.fromkeys(left, promise)
-        self.ledger.timers.set(now + self.settings.guard_wait_s, "promise", tasks[0])
-
-    def overdue(self, task: TaskId) -> None:
-        """The guardian is silent: the acceptance says that there is no copy yet."""
-        for promise in {id(p): p for p in self._promises.values() if p.tasks[0] == task}.values():
-            self._accept(promise)
-
-    def _accept(self, promise: _Promise) -> None:
-        for task in promise.left:
-            self._promises.pop(task, None)
-        kept = not promise.left and all(self._kept(task) for task in promise.tasks)
-        if not promise.keepers <= {self.guardian}:
-            kept = False  # some were over before the guardian changed: no one node has all of them
-        guardians = (self.guardian,) if kept and self.guardian is not None else ()
-        self.ledger.out.effects.append(Accepted(promise.tasks, guardians))
-
-    def _kept(self, task: TaskId) -> bool:
-        """Whether it is at the guardian. What is over already has been."""
-        entry = self.ledger.tasks.get(task)
-        return entry is None or entry.kept_moves >= 0
-
-    def _sweep_promises(self) -> None:
-        for promise in {id(p): p for p in self._promises.values()}.values():
-            self._accept(promise)
+        self.promises.make(tasks, left, now)
 
     def moved(self, entry: Entry, before: Progress) -> None:
         """The guardian hears of what it would need to go on from: ends, cancellations, failures, intents."""
@@ -258,12 +220,7 @@ class Custody:
                 self.release(entry, now)
                 continue
             entry.kept_moves = max(entry.kept_moves, moves)
-            promise = self._promises.pop(task, None)
-            if promise is not None:
-                promise.left.discard(task)
-                promise.keepers.add(sender)
-                if not promise.left:
-                    self._accept(promise)
+            self.promises.kept(task, sender)
             self._confirmed_by(entry, now)
 
     def _confirmed_by(self, entry: Entry, now: float) -> None:

@@ -226,10 +226,6 @@ class Guardian(Shelf):
         word = "left" if self._status.get(owner) is Status.LEFT else "is down"
         self._out.append(n.TakeOver(copies, f"its owner {short(owner)} {word}"))
 
-    def _is_of(self, task: TaskId, owner: NodeId) -> bool:
-        held = self.copy(task)
-        return held is not None and held.progress.claim.owner == owner
-
     def _doubt(self, tasks: list[TaskId], owner: NodeId) -> None:
         """Are our copies of these still of use? Their owner is back, or we are, or it does not know them."""
         for start in range(0, len(tasks), ITEMS_MAX):

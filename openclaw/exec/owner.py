@@ -248,7 +248,7 @@ class Owner:
                 if waiting is not None and self.watch.alive(waiting.progress.worker):
                     self.ledger.fetch(waiting)
             case "promise":
-                self.custody.overdue(TaskId(key))
+                self.custody.promises.overdue(TaskId(key))
             case "confirmed":
                 self.custody.go()
             case "release":

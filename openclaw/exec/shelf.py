@@ -56,6 +56,10 @@ class Shelf:
         holder = self._holder.get(task)
         return None if holder is None else self._copies[holder][task]
 
+    def _is_of(self, task: TaskId, owner: NodeId) -> bool:
+        held = self.copy(task)
+        return held is not None and held.progress.claim.owner == owner
+
     def _keep(self, copy: Copy, now: float) -> None:
         """Onto our disk, and an acknowledgement when it is whole."""
         progress = copy.progress
